@@ -1,0 +1,67 @@
+#include "core/fleet.hpp"
+
+#include <algorithm>
+
+namespace outbox {
+
+void Fleet::session_opened(Instant now) {
+    open_ = true;
+    renew_at_ = now;
+    acquire_at_ = now;
+}
+
+void Fleet::session_lost() {
+    open_ = renewing_ = acquiring_ = releasing_ = false;
+}
+
+void Fleet::on(const LeasesRenewed& event) {
+    renewing_ = false;
+    living_ = std::max(event.living, 1U);
+    rank_ = event.rank;
+    lanes.renewed(event.asked_at, event.lanes);
+    if (!leaving_) lanes.leave(lanes.surplus(share()));
+}
+
+void Fleet::on(const LanesAcquired& event) {
+    acquiring_ = false;
+    lanes.acquired(event.asked_at, event.lanes);
+}
+
+void Fleet::on(const LanesReleased& event) {
+    releasing_ = false;
+    lanes.released(event.lanes);
+}
+
+std::optional<Action> Fleet::next(Instant now, LaneSet empty_lanes) {
+    if (!open_ || left_) return std::nullopt;
+    const LaneSet releasable = lanes.leaving() & empty_lanes;
+    if (!releasable.empty() && !releasing_ && (!leaving_ || releasable == lanes.owned())) {
+        releasing_ = true;
+        return ReleaseLanes{releasable};
+    }
+    if (leaving_ && lanes.owned().empty() && !acquiring_) {
+        left_ = true;
+        return LeaveFleet{};
+    }
+    if (now >= renew_at_ && !renewing_ && !releasing_) {
+        renewing_ = true;
+        renew_at_ = now + renew_every_;
+        return RenewLeases{};
+    }
+    // Not before the first renewal: it registers this worker, and the database counts the living when it shares.
+    if (now >= acquire_at_ && !acquiring_ && !leaving_ && lanes.owned() != LaneSet::all()) {
+        acquiring_ = true;
+        acquire_at_ = now + acquire_every_;
+        return AcquireLanes{};
+    }
+    return std::nullopt;
+}
+
+Instant Fleet::wake_at() const {
+    if (!open_ || left_) return never;
+    Instant at = renewing_ ? never : renew_at_;
+    if (!acquiring_ && !leaving_ && lanes.owned() != LaneSet::all()) at = std::min(at, acquire_at_);
+    return at;
+}
+
+}  // namespace outbox

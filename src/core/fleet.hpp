@@ -1,0 +1,53 @@
+// This worker among its peers: when to renew its leases, when to look for free lanes, which lanes to hand back.
+// Shares are lanes / living workers; the first (lanes mod living) workers in id order hold one more, so that shares
+// differ by at most one and a stable fleet moves nothing.
+// Pure. Owned by Relay; the worker's thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "core/lanes.hpp"
+#include "core/messages.hpp"
+#include "core/time.hpp"
+
+namespace outbox {
+
+class Fleet {
+public:
+    explicit Fleet(Duration lease_ttl)
+        : lanes(lease_ttl), renew_every_(lease_ttl / 3), acquire_every_(lease_ttl / 10) {}
+
+    void session_opened(Instant now);
+    void session_lost();
+    void on(const LeasesRenewed& event);
+    void on(const LanesAcquired& event);
+    void on(const LanesReleased& event);
+    void leave() { leaving_ = true; }
+
+    // `empty_lanes`: lanes of which the window holds nothing, so that they may be handed over.
+    std::optional<Action> next(Instant now, LaneSet empty_lanes);
+    Instant wake_at() const;
+    bool left() const { return left_; }
+    std::uint32_t living() const { return living_; }
+
+    Lanes lanes;
+
+private:
+    std::uint32_t share() const { return lane_count / living_ + (rank_ < lane_count % living_ ? 1 : 0); }
+
+    Duration renew_every_;
+    Duration acquire_every_;
+    bool open_ = false;
+    bool renewing_ = false;
+    bool acquiring_ = false;
+    bool releasing_ = false;
+    bool leaving_ = false;
+    bool left_ = false;
+    std::uint32_t living_ = 1;
+    std::uint32_t rank_ = 0;
+    Instant renew_at_{};
+    Instant acquire_at_{};
+};
+
+}  // namespace outbox

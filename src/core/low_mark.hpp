@@ -1,0 +1,59 @@
+// Where reads begin. Ids are drawn before commit, so id 5 may become visible after id 9; the mark `low` says: no row
+// with an id <= low can still appear. Reads of `id > low` therefore miss nothing, and never walk the dead rows below.
+//
+// How it moves: a probe reads the last id drawn (high) and then who holds the writers' lock on outbox.message. A
+// writer takes that lock before it draws an id. Once all those holders are gone, every id <= high is visible or
+// rolled back ("settled"), and the next read that begins after this was learnt may carry `low` up to it.
+// The order matters twice: high before holders, and the read after both.
+// A holder that is prepared (two-phase commit) changes its name from a virtual transaction to -1/xid, so it is not
+// gone yet: prepared transactions that show up while a live holder disappears are waited for as well.
+//
+// Pure. Owned by Relay; the worker's thread.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "core/messages.hpp"
+#include "core/row.hpp"
+#include "core/time.hpp"
+
+namespace outbox {
+
+class LowMark {
+public:
+    void reset();  // a new session: ids may have been re-issued, so nothing is known
+
+    void probe_answered(RowId high, std::span<const Holder> holders, Instant now);
+
+    // A read of `id > low()` came back. `last` is the highest id it accounts for; `cut_short` says that rows may exist
+    // beyond it which the read did not return.
+    void rows_read(RowId last, bool cut_short);
+
+    RowId low() const { return low_; }
+    RowId head() const { return head_; }  // the highest id seen
+    bool lags() const { return head_ > low_; }
+
+    bool probe_due(Instant now) const { return !probing_ && unsettled() && now >= probe_at_; }
+    Instant probe_at() const { return !probing_ && unsettled() ? probe_at_ : never; }
+    void probe_sent() { probing_ = true; }
+
+private:
+    bool unsettled() const { return !probed_ || head_ > settled_; }
+    void resolve(std::span<const Holder> holders);
+
+    RowId low_;
+    RowId head_;
+    RowId settled_;
+    bool probed_ = false;   // at least once since reset()
+    bool probing_ = false;  // a probe is under way
+    Instant probe_at_{};
+    Duration pause_{};
+
+    bool waiting_ = false;  // for holders_ to go, so that high_ is settled
+    RowId high_;
+    std::vector<Holder> holders_;
+    std::vector<Holder> prepared_before_;
+};
+
+}  // namespace outbox

@@ -1,0 +1,123 @@
+// The whole contract between the relay core and the world: events go in, actions come out.
+// All of them are batch-grained; a span in an event lives for the call, a span in an action until the next call of
+// on() or next(). One thread: the worker's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <variant>
+
+#include "core/failure.hpp"
+#include "core/row.hpp"
+#include "core/time.hpp"
+
+namespace outbox {
+
+// ---- events ----------------------------------------------------------------------------------------------------
+
+struct SessionOpened {};  // Postgres is connected, the schema fits, statements are prepared
+struct SessionLost {};    // whatever was under way on the session has an unknown result
+struct ProducerOpened {};
+struct ProducerLost {};  // nothing may be published; every row in flight will still be reported, as Failed
+
+struct LeasesRenewed {
+    Instant asked_at;          // before the statement was sent: the time-to-live may have started as early as this
+    LaneSet lanes;             // every lane that is ours in the table
+    std::uint32_t living = 1;  // workers alive, this one included
+    std::uint32_t rank = 0;    // how many of them sort before this one
+};
+
+struct LanesAcquired {
+    Instant asked_at;
+    LaneSet lanes;
+};
+
+struct LanesReleased {
+    LaneSet lanes;
+};
+
+struct RowsRead {
+    std::span<const RowHead> rows;  // in id order
+};
+
+// A transaction that holds RowExclusiveLock on outbox.message and may therefore have drawn an id it has not committed.
+struct Holder {
+    std::uint64_t transaction = 0;  // virtual transaction id, or transaction id when prepared
+    bool prepared = false;
+    constexpr bool operator==(const Holder&) const = default;
+};
+
+struct ProbeAnswered {
+    RowId high;                       // last id drawn, read before the holders were
+    std::span<const Holder> holders;  // our own session left out
+};
+
+struct Delivered {
+    std::span<const Slot> slots;  // acknowledged by the broker as persisted
+};
+
+struct FailedRow {
+    Slot slot{};
+    Failure failure;
+    bool refused_locally = false;  // never left this process, so no other row can be to blame
+};
+
+struct Failed {
+    std::span<const FailedRow> rows;
+};
+
+struct RowsDeleted {};  // the oldest DeleteRows under way has committed
+struct RowsBuried {};   // the oldest BuryRow under way has committed
+
+// ---- actions ---------------------------------------------------------------------------------------------------
+
+struct RenewLeases {};
+struct AcquireLanes {};
+struct ReleaseLanes {
+    LaneSet lanes;
+};
+struct LeaveFleet {};  // remove this worker's row, so that others take their new share at once
+
+struct ReadRows {
+    RowId after;  // id > after
+    RowId upto;   // id <= upto
+    LaneSet lanes;
+    std::optional<TopicIndex> topic;  // only this topic
+    std::uint32_t limit = 0;
+    std::uint32_t payload_bytes_max = 0;  // a larger payload is withheld
+    RowId known_base;                     // bit i of `known`: the row known_base + i is in the window, skip it
+    std::span<const std::uint8_t> known;  // empty: nothing to skip
+};
+
+struct Probe {};
+
+struct Admission {
+    std::uint32_t row = 0;  // index into the RowsRead being answered
+    Slot slot{};
+};
+
+// Hand these rows of the RowsRead just given to the producer, in this order. The rows are gone afterwards.
+struct Publish {
+    std::span<const Admission> rows;
+};
+
+struct DeleteRows {
+    std::span<const RowId> ids;
+    std::span<const EventId> event_ids;  // matched as well when not empty: ids may have been re-issued since the read
+};
+
+// Move one row to the dead letters, in the same transaction that deletes it.
+struct BuryRow {
+    RowId id;
+    EventId event_id{};
+    std::string_view code;
+    std::string_view text;
+};
+
+using Action =
+    std::variant<RenewLeases, AcquireLanes, ReleaseLanes, LeaveFleet, ReadRows, Probe, Publish, DeleteRows, BuryRow>;
+
+}  // namespace outbox

@@ -1,0 +1,204 @@
+#include "core/reading.hpp"
+
+#include <algorithm>
+
+namespace outbox {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration sweep_every = 60s;
+constexpr Duration sweep_pause = 100ms;        // between two slices
+constexpr std::int64_t sweep_slice = 100'000;  // ids per slice: bounds the dead rows one statement can walk
+constexpr std::uint32_t payload_floor = 16 * 1024;
+
+LaneSet trusted(const Lanes& lanes, LaneSet of, Instant now) {
+    for (std::uint8_t lane = 0; lane < lane_count; ++lane)
+        if (of.contains(lane) && !lanes.trusted(lane, now)) of.remove(lane);
+    return of;
+}
+
+}  // namespace
+
+// A tenth of a second's worth is the burst, and never more than one batch: the rate is held over short times too.
+Reading::Reading(const RelaySettings& settings, const PacingSettings& pacing)
+    : settings_(settings),
+      rows_per_second_(pacing.max_rows_per_second,
+                       std::clamp<std::uint64_t>(pacing.max_rows_per_second / 10, 1, settings.batch_rows)),
+      bytes_per_second_(pacing.max_bytes_per_second, std::max<std::uint64_t>(pacing.max_bytes_per_second / 10, 1)) {}
+
+void Reading::restart(Instant now) {
+    main_at_ = now;
+    idle_ = {};
+    sweeping_ = false;
+    sweep_at_ = now + sweep_every;
+    sweep_floor_ = swept_before_ = RowId{};
+}
+
+void Reading::lane_failed(std::uint8_t lane) {
+    if (under_way_) under_way_->lanes.remove(lane);
+}
+
+void Reading::topic_failed(TopicIndex topic) {
+    if (under_way_ && under_way_->scope == ReadScope::topic && under_way_->topic == topic) under_way_->stale = true;
+}
+
+std::uint32_t Reading::row_limit(const Window& window, Instant now) {
+    tokens_at_ = std::max(rows_per_second_.when(1, now), bytes_per_second_.when(1, now));
+    if (tokens_at_ > now) return 0;
+    if (window.rows_free() < settings_.batch_rows / 2) return 0;  // rather wait than read in crumbs
+    std::uint64_t limit = std::min({settings_.batch_rows, window.rows_free()});
+    limit = std::min(limit, rows_per_second_.available(now));
+    const std::uint64_t room = window.bytes_free() / row_bytes_;
+    if (room == 0) return window.bytes_in_flight() == 0 ? 1 : 0;
+    return static_cast<std::uint32_t>(std::min(limit, room));
+}
+
+std::optional<ReadUnderWay> Reading::choose_topic(LaneSet readable, Lanes& lanes, Topics& topics, const LowMark& mark) {
+    const auto parked = topics.parked();
+    for (std::size_t i = 0; i < parked.size(); ++i) {
+        const TopicIndex index = parked[(topic_turn_ + i) % parked.size()];
+        const Topics::Topic& topic = topics[index];
+        if (topic.state != Topics::State::behind) continue;
+        // Lanes that are not read here pass these rows themselves, when they come back.
+        lanes.push_back(topic.resume_after);
+        if (topic.resume_after >= mark.low()) {
+            topics.caught_up(index);  // invalidates `parked`: the rest has its turn next time
+            return std::nullopt;
+        }
+        const bool alone = topics.one_at_a_time(index);
+        if (alone && topic.in_flight > 0) continue;
+        ++topic_turn_;
+        return ReadUnderWay{.scope = ReadScope::topic,
+                            .lanes = readable,
+                            .topic = index,
+                            .after = topic.resume_after,
+                            .upto = mark.low(),
+                            .limit = alone ? 1U : UINT32_MAX};
+    }
+    return std::nullopt;
+}
+
+std::optional<ReadUnderWay> Reading::choose_sweep(LaneSet readable, const LowMark& mark, Instant now) {
+    if (now < sweep_at_) return std::nullopt;
+    if (!sweeping_) {
+        sweeping_ = true;
+        sweep_after_ = sweep_floor_;
+        sweep_upto_ = mark.low();
+    }
+    return ReadUnderWay{.scope = ReadScope::sweep,
+                        .lanes = readable,
+                        .after = sweep_after_,
+                        .upto = std::min(RowId{sweep_after_.value + sweep_slice}, sweep_upto_),
+                        .limit = UINT32_MAX};
+}
+
+std::optional<ReadUnderWay> Reading::choose(ReadScope scope, Lanes& lanes, Topics& topics, const LowMark& mark,
+                                            Instant now) {
+    const LaneSet current = trusted(lanes, lanes.current(), now);
+    switch (scope) {
+        case ReadScope::main:
+            if (current.empty() || now < main_at_) return std::nullopt;
+            return ReadUnderWay{
+                .scope = scope, .lanes = current, .after = mark.low(), .upto = no_row, .limit = UINT32_MAX};
+        case ReadScope::lanes: {
+            const LaneSet behind = trusted(lanes, lanes.behind(), now);
+            if (behind.empty()) return std::nullopt;
+            if (lanes.lowest_resume(behind) >= mark.low()) {
+                lanes.caught_up(behind);
+                main_at_ = now;
+                return std::nullopt;
+            }
+            return ReadUnderWay{.scope = scope,
+                                .lanes = behind,
+                                .after = lanes.lowest_resume(behind),
+                                .upto = mark.low(),
+                                .limit = UINT32_MAX};
+        }
+        case ReadScope::topic:
+            return current.empty() ? std::nullopt : choose_topic(current, lanes, topics, mark);
+        case ReadScope::sweep:
+            return current.empty() ? std::nullopt : choose_sweep(current, mark, now);
+    }
+    return std::nullopt;
+}
+
+std::optional<ReadRows> Reading::next(Lanes& lanes, Topics& topics, Window& window, const LowMark& mark, Instant now) {
+    if (under_way_) return std::nullopt;
+    const std::uint32_t limit = row_limit(window, now);
+    blocked_ = limit == 0;
+    if (blocked_ || now < pause_until_) return std::nullopt;
+    for (int tries = 0; tries < 4; ++tries) {
+        turn_ = static_cast<ReadScope>((static_cast<unsigned>(turn_) + 1) % 4);
+        if (auto read = choose(turn_, lanes, topics, mark, now)) {
+            read->limit = std::min(read->limit, limit);
+            read->sent_at = now;
+            return send(*read, window, mark);
+        }
+    }
+    return std::nullopt;
+}
+
+std::optional<ReadRows> Reading::send(ReadUnderWay read, Window& window, const LowMark& mark) {
+    Window::Known known;
+    if (read.scope == ReadScope::main && mark.lags()) {
+        known = window.known_above(read.after);
+        read.limit += known.rows_beyond;
+    }
+    under_way_ = read;
+    const std::uint64_t room =
+        window.bytes_in_flight() == 0 && read.limit == 1 ? UINT32_MAX : window.bytes_free() / read.limit;
+    return ReadRows{
+        .after = read.after,
+        .upto = read.upto,
+        .lanes = read.lanes,
+        .topic = read.scope == ReadScope::topic ? std::optional(read.topic) : std::nullopt,
+        .limit = read.limit,
+        .payload_bytes_max = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(room, payload_floor, UINT32_MAX)),
+        .known_base = known.base,
+        .known = known.bits};
+}
+
+void Reading::finished(std::size_t rows, std::uint32_t admitted, std::uint64_t bytes, RowId last, bool cut_short,
+                       Instant now) {
+    const ReadUnderWay read = *under_way_;
+    under_way_.reset();
+    rows_per_second_.take(admitted);
+    bytes_per_second_.take(bytes);
+    if (cut_short && admitted == 0) pause_until_ = now + settings_.poll_min;
+    if (admitted > 0) {
+        const auto average = static_cast<std::uint32_t>(bytes / admitted) + 1;
+        row_bytes_ = std::max(average + average / 4, row_bytes_ / 2);
+    }
+    if (read.scope == ReadScope::main) {
+        if (cut_short && rows > 0) {
+            main_at_ = now;
+            idle_ = {};
+        } else {
+            // A read that took long walked dead rows: as much time is left to everybody else.
+            idle_ = admitted > 0 ? settings_.poll_min : std::clamp(idle_ * 2, settings_.poll_min, settings_.poll_max);
+            main_at_ = now + std::max(idle_, now - read.sent_at);
+        }
+    }
+    if (read.scope == ReadScope::sweep && sweeping_) {
+        sweep_after_ = cut_short ? last : read.upto;
+        sweep_at_ = now + sweep_pause;
+        if (sweep_after_ >= sweep_upto_) {
+            sweeping_ = false;
+            sweep_floor_ = swept_before_;
+            swept_before_ = sweep_upto_;
+            sweep_at_ = now + sweep_every;
+        }
+    }
+}
+
+// next() has been asked until it had nothing more to say: what is left to wait for is time, or an event.
+Instant Reading::wake_at(const Lanes& lanes, Instant now) const {
+    if (under_way_) return never;
+    if (blocked_) return tokens_at_ > now ? tokens_at_ : never;
+    if (now < pause_until_) return pause_until_;
+    return lanes.current().empty() ? never : std::min(main_at_, sweep_at_);
+}
+
+}  // namespace outbox

@@ -1,0 +1,84 @@
+// What to read next. Four kinds of read take turns, one at a time:
+//   main    id > low, the current lanes: new rows
+//   lanes   lanes that go back over rows (taken over, or after a failure), from where they resume up to `low`
+//   topic   the rows of one topic that comes back after a failure
+//   sweep   a safety net over what lies below `low`: a mark that was wrong delays a row, it never loses one
+// Also how much: a read never asks for more bytes than the window has room for, whatever sizes come.
+// Pure. Owned by Relay; the worker's thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "core/fleet.hpp"
+#include "core/low_mark.hpp"
+#include "core/messages.hpp"
+#include "core/settings.hpp"
+#include "core/token_bucket.hpp"
+#include "core/topics.hpp"
+#include "core/window.hpp"
+
+namespace outbox {
+
+enum class ReadScope : std::uint8_t { main, lanes, topic, sweep };
+
+// A read under way. `lanes` shrinks when a lane fails meanwhile: the rows of that lane in the answer are stale.
+struct ReadUnderWay {
+    ReadScope scope = ReadScope::main;
+    LaneSet lanes;
+    TopicIndex topic{};
+    bool stale = false;  // the topic failed meanwhile
+    RowId after;
+    RowId upto;
+    std::uint32_t limit = 0;
+    Instant sent_at{};
+};
+
+class Reading {
+public:
+    Reading(const RelaySettings& settings, const PacingSettings& pacing);
+
+    std::optional<ReadRows> next(Lanes& lanes, Topics& topics, Window& window, const LowMark& mark, Instant now);
+    Instant wake_at(const Lanes& lanes, Instant now) const;
+
+    const std::optional<ReadUnderWay>& under_way() const { return under_way_; }
+    void lane_failed(std::uint8_t lane);
+    void topic_failed(TopicIndex topic);
+    void forget() { under_way_.reset(); }
+    void restart(Instant now);
+
+    void withheld(std::uint32_t bytes) { row_bytes_ = bytes; }  // a row of this size is coming
+    // The answer was dealt with: `last` is the highest id it accounts for.
+    void finished(std::size_t rows, std::uint32_t admitted, std::uint64_t bytes, RowId last, bool cut_short,
+                  Instant now);
+
+private:
+    std::optional<ReadRows> send(ReadUnderWay read, Window& window, const LowMark& mark);
+    std::optional<ReadUnderWay> choose(ReadScope scope, Lanes& lanes, Topics& topics, const LowMark& mark, Instant now);
+    std::optional<ReadUnderWay> choose_topic(LaneSet readable, Lanes& lanes, Topics& topics, const LowMark& mark);
+    std::optional<ReadUnderWay> choose_sweep(LaneSet readable, const LowMark& mark, Instant now);
+    std::uint32_t row_limit(const Window& window, Instant now);
+
+    const RelaySettings settings_;
+    TokenBucket rows_per_second_;
+    TokenBucket bytes_per_second_;
+    std::optional<ReadUnderWay> under_way_;
+    ReadScope turn_ = ReadScope::main;
+    std::size_t topic_turn_ = 0;
+
+    std::uint32_t row_bytes_ = 16 * 1024;  // expected, from the sizes seen; starts high, so that reads start small
+    Instant main_at_{};
+    Instant tokens_at_{};
+    Instant pause_until_{};  // the last read could take nothing: the same one would be in vain at once
+    bool blocked_ = false;   // no room, or no tokens
+    Duration idle_{};
+
+    Instant sweep_at_ = never;
+    RowId sweep_after_;
+    RowId sweep_upto_;
+    RowId swept_before_;  // where the sweep before this one ended
+    RowId sweep_floor_;
+    bool sweeping_ = false;
+};
+
+}  // namespace outbox

@@ -1,0 +1,98 @@
+// The relay of one worker: from a committed row to an acknowledged record to a deleted row, in order per key, for the
+// lanes this worker owns. A state machine that is a value: events go in through on(), actions come out of next() (call
+// it until it has none), and wake_at() says when it wants to run again.
+//
+// It composes, and itself only decides what belongs to more than one of them:
+//   Fleet (leases, shares, Lanes)   Reading (what to read next)   LowMark (where reads begin)
+//   Window (rows being relayed)     Topics (which may be written)
+//
+// Pure: no clock, no I/O, no log, no counter. One thread: the worker's.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/fleet.hpp"
+#include "core/low_mark.hpp"
+#include "core/messages.hpp"
+#include "core/reading.hpp"
+#include "core/settings.hpp"
+#include "core/topics.hpp"
+#include "core/window.hpp"
+
+namespace outbox {
+
+struct RelayLimits {
+    std::uint32_t message_bytes_max = 1'000'000;  // larger rows are dead-lettered before they are sent
+    std::uint64_t seed = 0;                       // for jitter
+};
+
+class Relay {
+public:
+    Relay(const RelaySettings& settings, const TopicSettings& topics, const PacingSettings& pacing, RelayLimits limits);
+
+    void on(const SessionOpened&, Instant now);
+    void on(const SessionLost&, Instant now);
+    void on(const ProducerOpened&, Instant now);
+    void on(const ProducerLost&, Instant now);
+    void on(const LeasesRenewed& event, Instant now);
+    void on(const LanesAcquired& event, Instant now);
+    void on(const LanesReleased& event, Instant now);
+    void on(const RowsRead& event, Instant now);
+    void on(const ProbeAnswered& event, Instant now);
+    void on(const Delivered& event, Instant now);
+    void on(const Failed& event, Instant now);
+    void on(const RowsDeleted&, Instant now);
+    void on(const RowsBuried&, Instant now);
+
+    // Stop reading, let the window empty, release the leases, leave the fleet. drained() says when that is done.
+    void drain();
+    bool drained() const { return fleet_.left(); }
+
+    std::optional<Action> next(Instant now);
+    Instant wake_at(Instant now) const;
+
+    // Adapters name topics by index; the names live here.
+    Topics& topics() { return topics_; }
+    // For observers.
+    const Topics& topics() const { return topics_; }
+    const Window& window() const { return window_; }
+    const Lanes& lanes() const { return fleet_.lanes; }
+    const LowMark& low_mark() const { return mark_; }
+    std::uint32_t living() const { return fleet_.living(); }
+    // No row of our lanes with an id up to here is waiting: where a count of the backlog may begin.
+    RowId floor() const;
+
+private:
+    enum class Verdict : std::uint8_t { skip, admit, cut };
+
+    void turn(Instant now);
+    void fail_lane(std::uint8_t lane, RowId resume_after);
+    void fail_row(const FailedRow& failed, Instant now);
+    Verdict judge(const RowHead& row, const ReadUnderWay& read, Instant now);
+    void condemn(const RowHead& row, std::string_view code, std::string_view text, Instant now);
+    void account(const ReadUnderWay& read, RowId last, bool cut_short);
+    bool delete_due(Instant now) const;
+    LaneSet empty_lanes() const;
+
+    const RelaySettings settings_;
+    const RelayLimits limits_;
+    Fleet fleet_;
+    Reading reading_;
+    LowMark mark_;
+    Window window_;
+    Topics topics_;
+
+    bool session_open_ = false;
+    bool producer_open_ = false;
+    bool draining_ = false;
+    // After a lost session: what is in the window is finished, and deleted for certain, before anything is read.
+    bool recovering_ = true;           // from the start, too
+    Instant acknowledged_at_ = never;  // when the oldest row not yet being deleted was acknowledged
+    std::vector<Admission> admitted_;
+    bool publish_due_ = false;  // admitted_ has not been handed out yet
+};
+
+}  // namespace outbox

@@ -1,0 +1,32 @@
+// What an operator may choose about relaying. Plain values, filled by config/ after validation. Any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/time.hpp"
+
+namespace outbox {
+
+struct RelaySettings {
+    std::uint32_t workers = 1;
+    Duration lease_ttl = std::chrono::seconds(3);
+    std::uint32_t batch_rows = 1000;
+    std::uint32_t in_flight_rows = 20'000;
+    std::uint64_t in_flight_bytes = std::uint64_t{32} << 20U;
+    Duration poll_min = std::chrono::milliseconds(2);
+    Duration poll_max = std::chrono::milliseconds(50);
+    Duration drain_timeout = std::chrono::seconds(20);
+};
+
+struct TopicSettings {
+    std::vector<std::string> allow{"*"};  // exact names, or prefixes ending in *
+};
+
+struct PacingSettings {
+    std::uint64_t max_rows_per_second = 0;   // 0: no ceiling
+    std::uint64_t max_bytes_per_second = 0;  // 0: no ceiling
+};
+
+}  // namespace outbox

@@ -1,0 +1,182 @@
+#include "core/window.hpp"
+
+#include <algorithm>
+
+#include "core/invariant.hpp"
+
+namespace outbox {
+
+namespace {
+
+constexpr std::int64_t known_bits_max = 1 << 20;  // 128 KiB per read at most
+
+}  // namespace
+
+Window::Window(std::uint32_t rows_max, std::uint64_t bytes_max)
+    : rows_max_(rows_max),
+      bytes_max_(bytes_max),
+      entries_(rows_max),
+      states_(rows_max, State::free),
+      guarded_(rows_max, false),
+      slots_by_id_(rows_max) {
+    free_.reserve(rows_max);
+    for (std::uint32_t i = rows_max; i > 0; --i) free_.push_back(Slot{i - 1});
+    acknowledged_.reserve(rows_max);
+}
+
+void Window::expect(Slot slot, State state) const {
+    require_invariant(index(slot) < states_.size(), "a slot outside the window");
+    require_invariant(states_[index(slot)] == state, "a row changed state out of turn");
+}
+
+Slot Window::admit(const RowHead& row, bool solo, Instant now) {
+    require_invariant(!free_.empty(), "a row was admitted to a full window");
+    const Slot slot = free_.back();
+    free_.pop_back();
+    touched_ = std::max(touched_, index(slot) + 1);
+    slots_by_id_.insert(row.id, slot);
+    entries_[index(slot)] = {row.id, row.event_id, row.created_at_us, now, row.topic, row.bytes, row.lane, solo};
+    states_[index(slot)] = State::in_flight;
+    guarded_[index(slot)] = false;
+    ++lane_in_flight_[row.lane];
+    ++lane_held_[row.lane];
+    ++in_flight_;
+    bytes_ += row.bytes;
+    return slot;
+}
+
+void Window::leave_flight(const Entry& row) {
+    --lane_in_flight_[row.lane];
+    --in_flight_;
+    bytes_ -= row.bytes;
+}
+
+void Window::free_slot(Slot slot) {
+    const Entry& row = entries_[index(slot)];
+    --lane_held_[row.lane];
+    slots_by_id_.erase(row.id);
+    states_[index(slot)] = State::free;
+    free_.push_back(slot);
+    if (rows() == 0) touched_ = 0;
+}
+
+void Window::acknowledge(Slot slot) {
+    expect(slot, State::in_flight);
+    leave_flight(entry(slot));
+    states_[index(slot)] = State::acknowledged;
+    acknowledged_.push_back(slot);
+}
+
+void Window::release(Slot slot) {
+    expect(slot, State::in_flight);
+    leave_flight(entry(slot));
+    free_slot(slot);
+}
+
+void Window::condemn(Slot slot, std::string_view code, std::string_view text) {
+    expect(slot, State::in_flight);
+    leave_flight(entry(slot));
+    states_[index(slot)] = State::condemned;
+    condemned_.push_back({slot, std::string(code), std::string(text)});
+}
+
+DeleteRows Window::take_deletes(std::size_t rows_max) {
+    require_invariant(deletes_in_use_ < deletes_under_way_max && !acknowledged_.empty(), "a delete out of turn");
+    DeleteBatch& batch = deletes_[(deletes_head_ + deletes_in_use_) % deletes_.size()];
+    ++deletes_in_use_;
+
+    // Rows read on an earlier session are deleted apart, with the stricter statement; they come first, being older.
+    const bool guarded = guarded_[index(acknowledged_.front())];
+    const auto alike = [&](Slot slot) { return guarded_[index(slot)] == guarded; };
+    const auto end = std::find_if_not(acknowledged_.begin(), acknowledged_.end(), alike);
+    const auto take = std::min(rows_max, static_cast<std::size_t>(end - acknowledged_.begin()));
+    const auto cut = acknowledged_.begin() + static_cast<std::ptrdiff_t>(take);
+    batch.slots.assign(acknowledged_.begin(), cut);
+    acknowledged_.erase(acknowledged_.begin(), cut);
+
+    batch.ids.clear();
+    batch.event_ids.clear();
+    for (const Slot slot : batch.slots) {
+        states_[index(slot)] = State::deleting;
+        batch.ids.push_back(entry(slot).id);
+        if (guarded) batch.event_ids.push_back(entry(slot).event_id);
+    }
+    return {batch.ids, batch.event_ids};
+}
+
+std::size_t Window::deleted() {
+    require_invariant(deletes_in_use_ > 0, "a delete was answered that was not sent");
+    const DeleteBatch& batch = deletes_[deletes_head_];
+    deletes_head_ = (deletes_head_ + 1) % deletes_.size();
+    --deletes_in_use_;
+    for (const Slot slot : batch.slots) {
+        expect(slot, State::deleting);
+        free_slot(slot);
+    }
+    return batch.slots.size();
+}
+
+BuryRow Window::take_burial() {
+    require_invariant(!condemned_.empty(), "a burial out of turn");
+    burying_.push_back(std::move(condemned_.front()));
+    condemned_.pop_front();
+    const Burial& burial = burying_.back();
+    states_[index(burial.slot)] = State::burying;
+    return {entry(burial.slot).id, entry(burial.slot).event_id, burial.code, burial.text};
+}
+
+void Window::buried() {
+    require_invariant(!burying_.empty(), "a burial was answered that was not sent");
+    const Slot slot = burying_.front().slot;
+    burying_.pop_front();
+    expect(slot, State::burying);
+    free_slot(slot);
+}
+
+void Window::session_lost() {
+    std::vector<Slot> again;
+    for (; deletes_in_use_ > 0; --deletes_in_use_) {
+        const DeleteBatch& batch = deletes_[deletes_head_];
+        deletes_head_ = (deletes_head_ + 1) % deletes_.size();
+        again.insert(again.end(), batch.slots.begin(), batch.slots.end());
+    }
+    for (const Slot slot : again) states_[index(slot)] = State::acknowledged;
+    acknowledged_.insert(acknowledged_.begin(), again.begin(), again.end());
+    while (!burying_.empty()) {
+        states_[index(burying_.back().slot)] = State::condemned;
+        condemned_.push_front(std::move(burying_.back()));
+        burying_.pop_back();
+    }
+    for (std::size_t i = 0; i < states_.size(); ++i) guarded_[i] = states_[i] != State::free;
+}
+
+std::optional<RowId> Window::lowest() const {
+    std::optional<RowId> low;
+    for (std::size_t i = 0; i < touched_; ++i)
+        if (states_[i] != State::free && (!low || entries_[i].id < *low)) low = entries_[i].id;
+    return low;
+}
+
+Window::Known Window::known_above(RowId after) {
+    const RowId base{after.value + 1};
+    std::int64_t last = -1;
+    std::uint32_t beyond = 0;
+    known_.clear();
+    for (std::size_t i = 0; i < touched_; ++i) {
+        if (states_[i] == State::free || entries_[i].id <= after) continue;
+        const std::int64_t bit = entries_[i].id.value - base.value;
+        if (bit >= known_bits_max) {
+            ++beyond;
+            continue;
+        }
+        if (bit > last) {
+            last = bit;
+            known_.resize(static_cast<std::size_t>(bit / 8) + 1, 0);
+        }
+        // get_bit() of Postgres counts bits within a byte from the least significant one.
+        known_[static_cast<std::size_t>(bit / 8)] |= static_cast<std::uint8_t>(1U << static_cast<unsigned>(bit % 8));
+    }
+    return {base, known_, beyond};
+}
+
+}  // namespace outbox

@@ -1,0 +1,125 @@
+// The rows between "read" and "deleted", bounded in rows and in bytes. Everything the relay remembers per row is here.
+//
+//   admit ─► in flight ─ acknowledge ─► acknowledged ─ take_deletes ─► deleting ─ deleted ─► (gone)
+//              │  └─ release ─► (gone, to be read again)
+//              └─ condemn ─► condemned ─ take_burial ─► burying ─ buried ─► (gone)
+//
+// Bytes count only while a row is in flight: after the acknowledgement the producer has freed them.
+// Owned by Relay; the worker's thread. Allocates at construction only.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/id_map.hpp"
+#include "core/messages.hpp"
+#include "core/row.hpp"
+#include "core/time.hpp"
+
+namespace outbox {
+
+class Window {
+public:
+    struct Entry {
+        RowId id;
+        EventId event_id{};
+        std::int64_t created_at_us = 0;
+        Instant admitted_at;
+        TopicIndex topic{};
+        std::uint32_t bytes = 0;
+        std::uint8_t lane = 0;
+        bool solo = false;  // sent with nothing else of its topic in flight: a rejection is about this row
+    };
+
+    Window(std::uint32_t rows_max, std::uint64_t bytes_max);
+
+    // An oversize row fits when nothing else is in flight: it must be able to pass some day.
+    bool fits(std::uint32_t bytes) const { return rows() < rows_max_ && (bytes_ == 0 || bytes_ + bytes <= bytes_max_); }
+    Slot admit(const RowHead& row, bool solo, Instant now);
+    void acknowledge(Slot slot);
+    void release(Slot slot);
+    void condemn(Slot slot, std::string_view code, std::string_view text);
+
+    // Up to `rows_max` acknowledged rows, sorted by id, now deleting. The spans stay valid until deleted().
+    DeleteRows take_deletes(std::size_t rows_max);
+    std::size_t deleted();  // the oldest batch; how many rows that was
+    BuryRow take_burial();
+    void buried();  // the oldest burial
+
+    // The session's answers are lost: deletes and burials under way are to be sent again, and from now on every row
+    // in the window is deleted by id *and* event_id, as a failover may have re-issued the ids.
+    void session_lost();
+
+    const Entry& entry(Slot slot) const { return entries_[index(slot)]; }
+    bool contains(RowId id) const { return slots_by_id_.find(id).has_value(); }
+    std::uint32_t rows() const { return rows_max_ - static_cast<std::uint32_t>(free_.size()); }
+    std::uint32_t rows_free() const { return static_cast<std::uint32_t>(free_.size()); }
+    std::uint32_t rows_in_flight() const { return in_flight_; }
+    std::uint64_t bytes_in_flight() const { return bytes_; }
+    std::uint64_t bytes_free() const { return bytes_ >= bytes_max_ ? 0 : bytes_max_ - bytes_; }
+    std::size_t rows_acknowledged() const { return acknowledged_.size(); }
+    std::size_t deletes_under_way() const { return deletes_in_use_; }
+    bool burial_waiting() const { return !condemned_.empty(); }
+    std::uint32_t in_flight_of(std::uint8_t lane) const { return lane_in_flight_[lane]; }
+    std::uint32_t held_of(std::uint8_t lane) const { return lane_held_[lane]; }
+    std::optional<RowId> lowest() const;  // scans; for reports, not for the hot path
+
+    struct Known {
+        RowId base;
+        std::span<const std::uint8_t> bits;
+        std::uint32_t rows_beyond = 0;  // rows above `after` that the bitmap does not reach
+    };
+    // The rows above `after` as a bitmap, so that the database can leave them out. `rows` of them in all.
+    Known known_above(RowId after);
+
+private:
+    enum class State : std::uint8_t { free, in_flight, acknowledged, deleting, condemned, burying };
+
+    struct DeleteBatch {
+        std::vector<Slot> slots;
+        std::vector<RowId> ids;
+        std::vector<EventId> event_ids;
+    };
+
+    struct Burial {
+        Slot slot{};
+        std::string code;
+        std::string text;
+    };
+
+    static std::size_t index(Slot slot) { return static_cast<std::size_t>(slot); }
+    void expect(Slot slot, State state) const;
+    void leave_flight(const Entry& row);
+    void free_slot(Slot slot);
+
+    const std::uint32_t rows_max_;
+    const std::uint64_t bytes_max_;
+    std::vector<Entry> entries_;
+    std::vector<State> states_;
+    std::vector<bool> guarded_;  // read on an earlier session
+    std::vector<Slot> free_;
+    IdMap slots_by_id_;
+    std::vector<Slot> acknowledged_;
+    std::array<DeleteBatch, 4> deletes_;  // a ring: the oldest at deletes_head_
+    std::size_t deletes_head_ = 0;
+    std::size_t deletes_in_use_ = 0;
+    std::deque<Burial> condemned_;
+    std::deque<Burial> burying_;
+    std::array<std::uint32_t, lane_count> lane_in_flight_{};
+    std::array<std::uint32_t, lane_count> lane_held_{};
+    std::uint32_t in_flight_ = 0;
+    std::uint64_t bytes_ = 0;
+    std::vector<std::uint8_t> known_;
+    std::size_t touched_ = 0;  // slots below this may be in use; the free ones are reused lowest first
+};
+
+// How many delete batches may be under way at once: one executing, one queued behind it.
+inline constexpr std::size_t deletes_under_way_max = 2;
+
+}  // namespace outbox
