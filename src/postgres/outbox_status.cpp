@@ -1,0 +1,125 @@
+#include "postgres/outbox_status.hpp"
+
+#include <algorithm>
+
+namespace outbox {
+
+namespace {
+
+// The server stops a statement that takes too long; ours waits a little longer, for the case that the server is gone.
+constexpr std::chrono::seconds grace(5);
+
+struct Counted {
+    std::int64_t rows = 0;
+    std::optional<std::int64_t> lowest;
+    std::optional<double> oldest_age_seconds;
+};
+
+// In id order from the floor, so that it walks the primary key and stops at the cap. The planner must not choose a
+// sequential scan when its statistics are those of an empty table: the heap may be all dead rows.
+Counted count_rows(Client& client, const StatusLimits& limits) {
+    Counted counted;
+    client.transaction([&] {
+        client.execute(
+            "SELECT pg_catalog.set_config('statement_timeout', $1, true), pg_catalog.set_config('enable_seqscan', "
+            "'off', true),"
+            " pg_catalog.set_config('enable_bitmapscan', 'off', true)",
+            {std::to_string(limits.statement_timeout.count())});
+        const Rows rows = client.execute(
+            "SELECT count(*), min(id), extract(epoch FROM pg_catalog.clock_timestamp() - min(created_at))::float8"
+            " FROM (SELECT id, created_at FROM outbox.message WHERE id > $1::bigint ORDER BY id LIMIT $2::bigint) AS "
+            "front",
+            {std::to_string(limits.floor), std::to_string(limits.cap + 1)}, limits.statement_timeout + grace);
+        counted.rows = rows.integer(0, 0);
+        if (counted.rows == 0) return;
+        counted.lowest = rows.integer(0, 1);
+        counted.oldest_age_seconds = std::max(0.0, rows.real(0, 2));
+    });
+    return counted;
+}
+
+// Two upper bounds, each poor by itself: ids drawn but rolled back or deleted count in the one, rows below the floor
+// and what the statistics have not heard of yet spoil the other.
+std::int64_t estimate_rows(Client& client, std::int64_t lowest) {
+    const Rows rows = client.execute(
+        "SELECT least(greatest(last_value - $1::bigint + 1, 0),"
+        " pg_catalog.pg_stat_get_live_tuples('outbox.message'::regclass)) FROM outbox.message_id_seq",
+        {std::to_string(lowest)});
+    return rows.integer(0, 0);
+}
+
+std::vector<RelayStatus> read_relays(Client& client) {
+    const Rows rows = client.execute(
+        "SELECT r.id, r.host, r.pid, r.version,"
+        " extract(epoch FROM pg_catalog.clock_timestamp() - r.started_at)::float8,"
+        " extract(epoch FROM pg_catalog.clock_timestamp() - r.seen_at)::float8,"
+        " (SELECT count(*) FROM outbox.lane l WHERE l.owner = r.id AND l.expires_at > pg_catalog.clock_timestamp())"
+        " FROM outbox.relay r ORDER BY r.host, r.pid, r.id LIMIT 1000");
+    std::vector<RelayStatus> relays;
+    for (std::size_t i = 0; i < rows.size(); ++i)
+        relays.push_back({rows.text(i, 0), rows.text(i, 1), rows.integer(i, 2), rows.text(i, 3), rows.real(i, 4),
+                          rows.real(i, 5), rows.integer(i, 6)});
+    return relays;
+}
+
+std::vector<ControlStatus> read_control(Client& client) {
+    const Rows rows = client.execute(
+        "SELECT topic, paused, max_rows_per_second, coalesce(reason, ''), changed_by,"
+        " extract(epoch FROM pg_catalog.clock_timestamp() - changed_at)::float8"
+        " FROM outbox.control ORDER BY topic <> '*', topic LIMIT 1000");
+    std::vector<ControlStatus> control;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        std::optional<std::int64_t> rate;
+        if (rows.at(i, 2)) rate = rows.integer(i, 2);
+        control.push_back(
+            {rows.text(i, 0), rows.boolean(i, 1), rate, rows.text(i, 3), rows.text(i, 4), rows.real(i, 5)});
+    }
+    return control;
+}
+
+}  // namespace
+
+Backlog read_backlog(Client& client, const StatusLimits& limits) {
+    constexpr const char* cancelled = "57014";
+    Backlog backlog;
+    try {
+        const Counted counted = count_rows(client, limits);
+        backlog.oldest_age_seconds = counted.oldest_age_seconds;
+        backlog.rows = counted.rows;
+        if (counted.rows <= limits.cap) return backlog;
+        backlog.rows = std::max(counted.rows, estimate_rows(client, counted.lowest.value_or(limits.floor + 1)));
+    } catch (const PostgresError& error) {
+        if (error.sqlstate() != cancelled) throw;
+        // Dead rows in front of the live ones, or a slow disk: a rough number now is worth more than none.
+        backlog.rows = estimate_rows(client, limits.floor + 1);
+    }
+    backlog.estimated = true;
+    return backlog;
+}
+
+OutboxStatus read_outbox_status(Client& client, const StatusLimits& limits) {
+    OutboxStatus status;
+    status.backlog = read_backlog(client, limits);
+
+    const Rows lanes = client.execute(
+        "SELECT count(*) FILTER (WHERE held), count(*) FILTER (WHERE NOT held) FROM"
+        " (SELECT owner IS NOT NULL AND expires_at > pg_catalog.clock_timestamp() AS held FROM outbox.lane) AS l");
+    status.lanes_covered = lanes.integer(0, 0);
+    status.lanes_uncovered = lanes.integer(0, 1);
+
+    status.relays = read_relays(client);
+
+    const Rows dead = client.execute("SELECT count(*) FROM (SELECT 1 FROM outbox.dead_letter LIMIT $1::bigint) AS d",
+                                     {std::to_string(limits.cap + 1)});
+    status.dead_letters = std::min(dead.integer(0, 0), limits.cap);
+    status.dead_letters_capped = dead.integer(0, 0) > limits.cap;
+
+    status.control = read_control(client);
+
+    const Rows schema =
+        client.execute("SELECT module, max(version) FROM outbox.migration GROUP BY module ORDER BY module");
+    for (std::size_t i = 0; i < schema.size(); ++i) status.schema.push_back({schema.text(i, 0), schema.integer(i, 1)});
+    return status;
+}
+
+}  // namespace outbox

@@ -1,0 +1,66 @@
+// What the tables say about the outbox at this moment: for the `status` command and for the daemon's sampler, at a
+// bounded cost however large the backlog is. One thread at a time.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "postgres/client.hpp"
+
+namespace outbox {
+
+struct Backlog {
+    std::int64_t rows = 0;
+    bool estimated = false;                    // more than the cap, or counting took too long
+    std::optional<double> oldest_age_seconds;  // nullopt: nothing waits, or looking took too long
+};
+
+struct RelayStatus {
+    std::string id;
+    std::string host;
+    std::int64_t pid = 0;
+    std::string version;
+    double started_age_seconds = 0;
+    double seen_age_seconds = 0;
+    std::int64_t lanes = 0;  // whose lease it holds
+};
+
+struct ControlStatus {
+    std::string topic;  // *: everything
+    bool paused = false;
+    std::optional<std::int64_t> max_rows_per_second;
+    std::string reason;
+    std::string changed_by;
+    double changed_age_seconds = 0;
+};
+
+struct ModuleVersion {
+    std::string module;
+    std::int64_t version = 0;
+};
+
+struct OutboxStatus {
+    Backlog backlog;
+    std::int64_t lanes_covered = 0;
+    std::int64_t lanes_uncovered = 0;  // no owner, or its lease has run out
+    std::vector<RelayStatus> relays;
+    std::int64_t dead_letters = 0;
+    bool dead_letters_capped = false;  // there are at least this many
+    std::vector<ControlStatus> control;
+    std::vector<ModuleVersion> schema;
+};
+
+struct StatusLimits {
+    std::int64_t floor = 0;     // only rows with a greater id are looked at: what is below is known to be gone
+    std::int64_t cap = 50'000;  // counted exactly up to here
+    std::chrono::milliseconds statement_timeout = std::chrono::seconds(2);
+};
+
+Backlog read_backlog(Client& client, const StatusLimits& limits = {});
+
+OutboxStatus read_outbox_status(Client& client, const StatusLimits& limits = {});
+
+}  // namespace outbox

@@ -1,0 +1,295 @@
+#include "postgres/session.hpp"
+
+#include <libpq-fe.h>
+#include <poll.h>
+
+#include <algorithm>
+
+#include "core/invariant.hpp"
+#include "postgres/wire.hpp"
+
+namespace outbox {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration connect_timeout = 10s;
+// Longer than the server's own statement_timeout: past this, the connection is dead and nobody told us.
+constexpr Duration answer_timeout = 40s;
+
+const StatementText& text_of(Statement statement) {
+    return statements[static_cast<std::size_t>(statement)];
+}
+
+constexpr bool in_order() {
+    for (std::size_t i = 0; i < statements.size(); ++i)
+        if (static_cast<std::size_t>(statements[i].statement) != i) return false;
+    return true;
+}
+static_assert(in_order(), "statements are found by their position");
+
+// "3/1234" is a live virtual transaction, "-1/5678" a prepared transaction's id.
+Holder holder_from(const char* text) {
+    char* end = nullptr;
+    const long backend = std::strtol(text, &end, 10);
+    const auto local = *end == '/' ? std::strtoul(end + 1, nullptr, 10) : 0UL;
+    const bool prepared = backend < 0;
+    const auto high = prepared ? std::uint64_t{0} : static_cast<std::uint64_t>(backend) << 32U;
+    return {high | static_cast<std::uint64_t>(local), prepared};
+}
+
+}  // namespace
+
+Session::Session(const PostgresSettings& settings, WorkerIdentity identity, Duration lease_ttl, int schema_version,
+                 Instant now)
+    : connection_(open_connection(settings, "outbox-relay")),
+      identity_(std::move(identity)),
+      lease_ttl_(lease_ttl),
+      schema_version_(schema_version),
+      connect_wants_(POLLOUT),
+      connect_deadline_(now + connect_timeout) {
+    if (PQstatus(connection_.get()) == CONNECTION_BAD) throw connect_failure(connection_.get());
+}
+
+int Session::descriptor() const {
+    return PQsocket(connection_.get());
+}
+
+short Session::wanted() const {
+    if (connecting_) return connect_wants_;
+    return static_cast<short>(flush_pending_ ? POLLIN | POLLOUT : POLLIN);
+}
+
+Instant Session::deadline() const {
+    if (connecting_) return connect_deadline_;
+    return under_way_.empty() ? never : under_way_.front().sent_at + answer_timeout;
+}
+
+void Session::pump(Instant now) {
+    if (now >= deadline())
+        throw PostgresError(connecting_ ? "no answer while connecting" : "the server no longer answers", "08006");
+    if (connecting_) {
+        connect_step(now);
+        return;
+    }
+    if (PQconsumeInput(connection_.get()) == 0) throw connect_failure(connection_.get());
+    flush();
+}
+
+void Session::connect_step(Instant now) {
+    switch (PQconnectPoll(connection_.get())) {
+        case PGRES_POLLING_READING:
+            connect_wants_ = POLLIN;
+            return;
+        case PGRES_POLLING_WRITING:
+            connect_wants_ = POLLOUT;
+            return;
+        case PGRES_POLLING_OK:
+            connecting_ = false;
+            open(now);
+            return;
+        default:
+            throw connect_failure(connection_.get());
+    }
+}
+
+void Session::open(Instant now) {
+    if (PQsetnonblocking(connection_.get(), 1) != 0 || PQenterPipelineMode(connection_.get()) != 1)
+        throw connect_failure(connection_.get());
+    for (const StatementText& text : statements)
+        if (PQsendPrepare(connection_.get(), text.name, text.sql, 0, nullptr) != 1)
+            throw connect_failure(connection_.get());
+    execute(Statement::settings, 0);
+    execute(Statement::schema, 0);
+    sync({.operation = Operation::open, .sent_at = now, .statement = Statement::schema});
+}
+
+std::string& Session::parameter(std::size_t index) {
+    parameters_[index].clear();
+    return parameters_[index];
+}
+
+void Session::execute(Statement statement, std::size_t parameters) {
+    std::array<const char*, 8> values{};
+    std::array<int, 8> lengths{};
+    std::array<int, 8> formats{};
+    for (std::size_t i = 0; i < parameters; ++i) {
+        values[i] = parameters_[i].data();
+        lengths[i] = static_cast<int>(parameters_[i].size());
+        formats[i] = 1;
+    }
+    if (PQsendQueryPrepared(connection_.get(), text_of(statement).name, static_cast<int>(parameters), values.data(),
+                            lengths.data(), formats.data(), 1) != 1)
+        throw connect_failure(connection_.get());
+}
+
+// Every action ends in a sync of its own: it is its own transaction, and its failure is its own.
+void Session::sync(UnderWay under_way) {
+    if (PQpipelineSync(connection_.get()) != 1) throw connect_failure(connection_.get());
+    under_way_.push_back(under_way);
+    flush();
+}
+
+void Session::flush() {
+    const int pending = PQflush(connection_.get());
+    if (pending < 0) throw connect_failure(connection_.get());
+    flush_pending_ = pending == 1;
+}
+
+void Session::send(const RenewLeases&, Instant now) {
+    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    wire::append_integer(parameter(1), std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
+    parameter(2) = identity_.host;
+    wire::append_integer(parameter(3), identity_.pid);
+    parameter(4) = identity_.version;
+    execute(Statement::renew, 5);
+    sync({.operation = Operation::renew, .sent_at = now, .statement = Statement::renew});
+}
+
+void Session::send(const AcquireLanes&, Instant now) {
+    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    wire::append_integer(parameter(1), std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
+    execute(Statement::acquire, 2);
+    sync({.operation = Operation::acquire, .sent_at = now, .statement = Statement::acquire});
+}
+
+void Session::send(const ReleaseLanes& action, Instant now) {
+    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    wire::append_integer(parameter(1), action.lanes.bits());
+    execute(Statement::release, 2);
+    sync({.operation = Operation::release, .sent_at = now, .lanes = action.lanes, .statement = Statement::release});
+}
+
+void Session::send(const LeaveFleet&, Instant now) {
+    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    execute(Statement::leave, 1);
+    sync({.operation = Operation::leave, .sent_at = now, .statement = Statement::leave});
+}
+
+void Session::send(const ReadRows& action, const Topics& topics, Instant now) {
+    Statement statement = Statement::read;
+    wire::append_integer(parameter(0), action.after.value);
+    wire::append_integer(parameter(1), action.upto.value);
+    wire::append_integer(parameter(2), action.lanes.bits());
+    wire::append_integer(parameter(3), std::int64_t{action.limit});
+    wire::append_integer(parameter(4),
+                         static_cast<std::int32_t>(std::min(action.payload_bytes_max, std::uint32_t{INT32_MAX})));
+    std::size_t parameters = 5;
+    if (action.topic) {
+        statement = Statement::read_topic;
+        parameter(parameters++) = topics[*action.topic].name;
+    } else if (!action.known.empty()) {
+        statement = Statement::read_skipping;
+        wire::append_integer(parameter(parameters++), action.known_base.value);
+        parameter(parameters++).assign(action.known.begin(), action.known.end());
+    }
+    execute(statement, parameters);
+    sync({.operation = Operation::read, .sent_at = now, .statement = statement});
+}
+
+// Two statements, and their order matters: the last id drawn first, then who may still hold one back.
+void Session::send(const Probe&, Instant now) {
+    execute(Statement::probe_high, 0);
+    execute(Statement::probe_holders, 0);
+    sync({.operation = Operation::probe, .sent_at = now, .statement = Statement::probe_high});
+}
+
+void Session::send(const DeleteRows& action, Instant now) {
+    const bool guarded = !action.event_ids.empty();
+    wire::append_array(parameter(0), action.ids);
+    if (guarded) wire::append_array(parameter(1), action.event_ids);
+    const Statement statement = guarded ? Statement::delete_events : Statement::delete_ids;
+    execute(statement, guarded ? 2 : 1);
+    sync({.operation = Operation::remove, .sent_at = now, .statement = statement});
+}
+
+void Session::send(const BuryRow& action, Instant now) {
+    wire::append_integer(parameter(0), action.id.value);
+    parameter(1).assign(action.event_id.begin(), action.event_id.end());
+    parameter(2) = action.code;
+    parameter(3) = action.text;
+    execute(Statement::bury, 4);
+    sync({.operation = Operation::bury, .sent_at = now, .statement = Statement::bury});
+}
+
+std::optional<Answer> Session::next_answer(Topics& topics, Instant now) {
+    if (connecting_) return std::nullopt;
+    while (!under_way_.empty() && PQisBusy(connection_.get()) == 0) {
+        QueryResult result(PQgetResult(connection_.get()));
+        if (!result) continue;  // the end of one statement of a pipeline
+        switch (PQresultStatus(result.get())) {
+            case PGRES_TUPLES_OK:
+            case PGRES_COMMAND_OK:
+                results_.push_back(std::move(result));
+                break;
+            case PGRES_PIPELINE_SYNC: {
+                const UnderWay done = under_way_.front();
+                under_way_.pop_front();
+                return answer(done, topics, now);
+            }
+            default:
+                throw statement_failure(connection_.get(), result.get());
+        }
+    }
+    return std::nullopt;
+}
+
+void Session::check_schema() const {
+    const auto found = wire::int8(PQgetvalue(results_.back().get(), 0, 0));
+    if (found == schema_version_) return;
+    const std::string versions = "schema outbox is at version " + std::to_string(found) + ", this relay needs " +
+                                 std::to_string(schema_version_);
+    if (found > schema_version_) throw SchemaNewer(versions + ": run a newer outbox-relay");
+    throw PostgresError(versions + ": run outbox-relay migrate up");
+}
+
+Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
+    Answer answer{.event = FleetLeft{}, .took = now - done.sent_at};
+    const auto int8_at = [&](std::size_t result, int column) {
+        return wire::int8(PQgetvalue(results_[result].get(), 0, column));
+    };
+    const auto lanes_at = [&](int column) { return LaneSet(static_cast<std::uint64_t>(int8_at(0, column))); };
+    switch (done.operation) {
+        case Operation::open:
+            check_schema();
+            answer.event = SessionOpened{};
+            break;
+        case Operation::renew:
+            answer.event = LeasesRenewed{done.sent_at, lanes_at(0), static_cast<std::uint32_t>(int8_at(0, 1)),
+                                         static_cast<std::uint32_t>(int8_at(0, 2))};
+            answer.database_now_us = int8_at(0, 3);
+            break;
+        case Operation::acquire:
+            answer.event = LanesAcquired{done.sent_at, lanes_at(0)};
+            break;
+        case Operation::release:
+            answer.event = LanesReleased{done.lanes};
+            break;
+        case Operation::leave:
+            break;
+        case Operation::read:
+            rows_.decode(std::move(results_.front()), topics);
+            answer.rows = rows_.heads().size();
+            answer.event = RowsRead{rows_.heads()};
+            break;
+        case Operation::probe: {
+            holders_.clear();
+            for (int i = 0; i < PQntuples(results_[1].get()); ++i)
+                holders_.push_back(holder_from(PQgetvalue(results_[1].get(), i, 0)));
+            answer.event = ProbeAnswered{RowId{int8_at(0, 0)}, holders_};
+            break;
+        }
+        case Operation::remove:
+            answer.rows = std::strtoul(PQcmdTuples(results_.front().get()), nullptr, 10);
+            answer.event = RowsDeleted{};
+            break;
+        case Operation::bury:
+            answer.event = RowsBuried{};
+            break;
+    }
+    results_.clear();
+    return answer;
+}
+
+}  // namespace outbox

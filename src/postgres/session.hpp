@@ -1,0 +1,113 @@
+// One worker's Postgres session: asynchronous, in pipeline mode, with binary parameters and results. It sends the
+// relay's actions and turns the answers, which come in the order of sending, into the relay's events. Everything is
+// autocommit: each action is its own transaction, and none stays open while Kafka is awaited.
+// Not a general client: it knows the statements of statements.hpp and nothing else.
+// Any failure throws PostgresError; the session is then to be destroyed and rebuilt. The worker's thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/messages.hpp"
+#include "core/time.hpp"
+#include "core/topics.hpp"
+#include "postgres/connection.hpp"
+#include "postgres/row_batch.hpp"
+#include "postgres/settings.hpp"
+#include "postgres/statements.hpp"
+
+namespace outbox {
+
+// Who this worker is to its peers, as it writes itself into outbox.relay.
+struct WorkerIdentity {
+    EventId id{};  // drawn anew at every start
+    std::string host;
+    std::int32_t pid = 0;
+    std::string version;
+};
+
+// The schema is from the future: retrying cannot help, only a newer binary can.
+class SchemaNewer : public PostgresError {
+public:
+    using PostgresError::PostgresError;
+};
+
+struct FleetLeft {};
+
+struct Answer {
+    std::variant<SessionOpened, LeasesRenewed, LanesAcquired, LanesReleased, FleetLeft, RowsRead, ProbeAnswered,
+                 RowsDeleted, RowsBuried>
+        event;
+    std::size_t rows = 0;              // rows that were read or deleted
+    Duration took{};                   // from sending to the answer's arrival
+    std::int64_t database_now_us = 0;  // with LeasesRenewed: the database's clock, microseconds since 2000-01-01 UTC
+};
+
+class Session {
+public:
+    // Begins to connect; SessionOpened is the first answer.
+    Session(const PostgresSettings& settings, WorkerIdentity identity, Duration lease_ttl, int schema_version,
+            Instant now);
+
+    int descriptor() const;
+    short wanted() const;    // what poll(2) should wait for
+    void pump(Instant now);  // call when poll(2) says so, and when deadline() has passed
+    Instant deadline() const;
+
+    void send(const RenewLeases&, Instant now);
+    void send(const AcquireLanes&, Instant now);
+    void send(const ReleaseLanes& action, Instant now);
+    void send(const LeaveFleet&, Instant now);
+    void send(const ReadRows& action, const Topics& topics, Instant now);
+    void send(const Probe&, Instant now);
+    void send(const DeleteRows& action, Instant now);
+    void send(const BuryRow& action, Instant now);
+
+    // The next answer that has arrived. Spans in it live until the next call.
+    std::optional<Answer> next_answer(Topics& topics, Instant now);
+
+    // The rows of the last RowsRead. Kept until the next one, also when the connection breaks meanwhile.
+    const RowBatch& rows() const { return rows_; }
+
+private:
+    enum class Operation : std::uint8_t { open, renew, acquire, release, leave, read, probe, remove, bury };
+
+    struct UnderWay {
+        Operation operation = Operation::open;
+        Instant sent_at{};
+        LaneSet lanes{};
+        Statement statement = Statement::settings;  // for error messages
+    };
+
+    void connect_step(Instant now);
+    void open(Instant now);
+    // Each parameter is encoded in a buffer of its own, reused from one statement to the next.
+    std::string& parameter(std::size_t index);
+    void execute(Statement statement, std::size_t parameters);
+    void sync(UnderWay under_way);
+    void flush();
+    Answer answer(const UnderWay& done, Topics& topics, Instant now);
+    void check_schema() const;
+
+    Connection connection_;
+    const WorkerIdentity identity_;
+    const Duration lease_ttl_;
+    const int schema_version_;
+
+    bool connecting_ = true;
+    short connect_wants_ = 0;
+    bool flush_pending_ = false;
+    Instant connect_deadline_;
+    std::deque<UnderWay> under_way_;
+    std::vector<QueryResult> results_;  // of the oldest operation under way
+    std::array<std::string, 8> parameters_;
+    RowBatch rows_;
+    std::vector<Holder> holders_;
+};
+
+}  // namespace outbox
