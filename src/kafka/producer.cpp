@@ -1,0 +1,179 @@
+#include "kafka/producer.hpp"
+
+#include <librdkafka/rdkafka.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <stdexcept>
+
+#include "kafka/delivery_error.hpp"
+#include "kafka/producer_conf.hpp"
+#include "kafka/record_headers.hpp"
+
+namespace outbox {
+
+namespace {
+
+using KafkaQueue = std::unique_ptr<rd_kafka_queue_t, FreeWith<rd_kafka_queue_destroy>>;
+using KafkaTopic = std::unique_ptr<rd_kafka_topic_t, FreeWith<rd_kafka_topic_destroy>>;
+using KafkaEvent = std::unique_ptr<rd_kafka_event_t, FreeWith<rd_kafka_event_destroy>>;
+
+}  // namespace
+
+void ProducerReports::clear() {
+    delivered.clear();
+    failed.clear();
+    notices.clear();
+}
+
+struct Producer::State {
+    State() = default;
+    ~State() {
+        topics.clear();
+        queue.reset();
+        if (producer != nullptr) {
+            rd_kafka_purge(producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+            rd_kafka_destroy(producer);
+        }
+        if (wake_fd >= 0) ::close(wake_fd);
+    }
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+
+    void on_deliveries(rd_kafka_event_t* event, ProducerReports& reports);
+    void on_error(rd_kafka_event_t* event, ProducerReports& reports);
+
+    rd_kafka_t* producer = nullptr;
+    KafkaQueue queue;
+    std::vector<KafkaTopic> topics;  // by TopicIndex
+    RecordHeaders headers;
+    int wake_fd = -1;
+    bool connected = false;
+    bool fatal = false;
+};
+
+Producer::Producer(const KafkaSettings& settings, const RelaySettings& relay) : state_(std::make_unique<State>()) {
+    KafkaConf conf = producer_conf(settings, relay);
+    std::array<char, 512> reason{};
+    state_->producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf.get(), reason.data(), reason.size());
+    if (state_->producer == nullptr)
+        throw std::runtime_error(std::string("cannot create the Kafka producer: ") + reason.data());
+    static_cast<void>(conf.release());  // rd_kafka_new owns the conf, but only once it has succeeded
+
+    rd_kafka_set_log_queue(state_->producer, nullptr);
+    state_->queue.reset(rd_kafka_queue_get_main(state_->producer));
+    state_->wake_fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (state_->wake_fd < 0) throw std::runtime_error("cannot create an eventfd");
+    const std::uint64_t one = 1;
+    rd_kafka_queue_io_event_enable(state_->queue.get(), state_->wake_fd, &one, sizeof one);
+}
+
+Producer::~Producer() = default;
+
+int Producer::descriptor() const {
+    return state_->wake_fd;
+}
+bool Producer::connected() const {
+    return state_->connected;
+}
+bool Producer::fatal() const {
+    return state_->fatal;
+}
+std::uint64_t Producer::queued() const {
+    return static_cast<std::uint64_t>(rd_kafka_outq_len(state_->producer));
+}
+void Producer::purge() {
+    rd_kafka_purge(state_->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+}
+
+std::optional<Failure> Producer::publish(TopicIndex topic, const RowContent& row, Slot slot) {
+    const auto index = static_cast<std::size_t>(topic);
+    if (index >= state_->topics.size()) state_->topics.resize(index + 1);
+    KafkaTopic& handle = state_->topics[index];
+    if (!handle) handle.reset(rd_kafka_topic_new(state_->producer, std::string(row.topic).c_str(), nullptr));
+    if (!handle) return failure_from(rd_kafka_last_error());
+
+    KafkaHeaders headers = state_->headers.of(row);
+    if (!headers) return Failure{FailureKind::row, "INVALID_HEADERS", "headers are not a JSON object of strings"};
+    const std::string_view key = row.key.value_or(std::string_view{});
+    const std::string_view payload = row.payload.value_or(std::string_view{});
+    const void* const key_bytes = row.key ? key.data() : nullptr;
+    const void* const payload_bytes = row.payload ? payload.data() : nullptr;
+    void* const opaque = reinterpret_cast<void*>(static_cast<std::uintptr_t>(slot));
+    // The tags are written out: the RD_KAFKA_V_… macros are made of C casts.
+    const rd_kafka_resp_err_t error = rd_kafka_producev(
+        state_->producer, RD_KAFKA_VTYPE_RKT, handle.get(), RD_KAFKA_VTYPE_MSGFLAGS, int{RD_KAFKA_MSG_F_COPY},
+        RD_KAFKA_VTYPE_KEY, key_bytes, key.size(), RD_KAFKA_VTYPE_VALUE, payload_bytes, payload.size(),
+        RD_KAFKA_VTYPE_HEADERS, headers.get(), RD_KAFKA_VTYPE_OPAQUE, opaque, RD_KAFKA_VTYPE_END);
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        state_->fatal = state_->fatal || failure_kind(error) == FailureKind::fatal;
+        return failure_from(error);
+    }
+    static_cast<void>(headers.release());  // librdkafka owns them, but only once it has taken the message
+    return std::nullopt;
+}
+
+void Producer::State::on_deliveries(rd_kafka_event_t* event, ProducerReports& reports) {
+    while (const rd_kafka_message_t* message = rd_kafka_event_message_next(event)) {
+        const Slot slot{static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(message->_private))};
+        // Persisted is what counts: an error beside it concerns the acknowledgement, not the record. And no error
+        // without it is not enough to delete a row.
+        if (rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_PERSISTED) {
+            reports.delivered.push_back(slot);
+            connected = true;
+        } else {
+            reports.failed.push_back({slot, failure_from(message->err), false});
+        }
+    }
+}
+
+void Producer::State::on_error(rd_kafka_event_t* event, ProducerReports& reports) {
+    rd_kafka_resp_err_t error = rd_kafka_event_error(event);
+    std::string text = rd_kafka_event_error_string(event);
+    if (error == RD_KAFKA_RESP_ERR__FATAL) {
+        std::array<char, 512> reason{};
+        error = rd_kafka_fatal_error(producer, reason.data(), reason.size());
+        text = reason.data();
+        fatal = true;
+    }
+    if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) connected = false;
+    reports.notices.push_back({true, rd_kafka_err2name(error), std::move(text)});
+}
+
+void Producer::collect(ProducerReports& reports) {
+    std::uint64_t wakes = 0;
+    [[maybe_unused]] const auto cleared = ::read(state_->wake_fd, &wakes, sizeof wakes);
+    // Bounded by what one read of the database brings: the loop comes back for the rest.
+    for (int events = 0; events < 1000; ++events) {
+        const KafkaEvent event(rd_kafka_queue_poll(state_->queue.get(), 0));
+        if (!event) return;
+        switch (rd_kafka_event_type(event.get())) {
+            case RD_KAFKA_EVENT_DR:
+                state_->on_deliveries(event.get(), reports);
+                break;
+            case RD_KAFKA_EVENT_ERROR:
+                state_->on_error(event.get(), reports);
+                break;
+            case RD_KAFKA_EVENT_STATS:
+                // brokers[].state is the only thing wanted of a document that may be large: no need to parse it.
+                state_->connected = std::string_view(rd_kafka_event_stats(event.get())).find(R"("state":"UP")") !=
+                                    std::string_view::npos;
+                break;
+            case RD_KAFKA_EVENT_LOG: {
+                const char* facility = nullptr;
+                const char* text = nullptr;
+                int level = 0;
+                if (rd_kafka_event_log(event.get(), &facility, &text, &level) == 0)
+                    reports.notices.push_back({level <= 4, facility, text});
+                break;
+            }
+            default:
+                break;
+        }
+    }
+    const std::uint64_t again = 1;
+    [[maybe_unused]] const auto woken = ::write(state_->wake_fd, &again, sizeof again);
+}
+
+}  // namespace outbox
