@@ -1,0 +1,67 @@
+#include "app/sampler.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "app/boot_clock.hpp"
+#include "telemetry/log.hpp"
+
+namespace outbox {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration sample_every = 5s;
+constexpr Duration first_samples_every = 500ms;  // until one has been taken
+
+}  // namespace
+
+Sampler::Sampler(PostgresSettings postgres, Metrics& metrics, std::function<RowId()> floor)
+    : postgres_(std::move(postgres)),
+      floor_(std::move(floor)),
+      metrics_(metrics),
+      thread_([this](const std::stop_token& stop) {
+          const std::stop_callback wake_on_stop(stop, [this] { wakeups_.interrupt(); });
+          run(stop);
+      }) {}
+
+Sampler::~Sampler() = default;
+
+void Sampler::run(const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+        try {
+            take_sample();
+        } catch (const std::exception& error) {
+            // The workers say what is wrong with the database, and a stale sample raises an alert of its own.
+            log(LogLevel::debug, "sample_failed", error.what());
+            client_.reset();
+        }
+        if (stop.stop_requested()) return;
+        wakeups_.sleep({}, {}, sample_.load() ? sample_every : first_samples_every);
+    }
+}
+
+void Sampler::take_sample() {
+    if (!client_ || !client_->connected())
+        client_ = std::make_unique<Client>(postgres_, "outbox-relay sampler", Role::relay, std::chrono::seconds(3));
+    auto sample = std::make_shared<Sample>();
+    sample->outbox = read_outbox_status(*client_, {.floor = floor_().value});
+    sample->taken_at = unix_now();
+
+    const OutboxStatus& outbox = sample->outbox;
+    BacklogSample seen;
+    seen.taken_at = sample->taken_at;
+    seen.backlog_rows = static_cast<std::uint64_t>(outbox.backlog.rows);
+    seen.backlog_estimated = outbox.backlog.estimated;
+    seen.oldest_pending_at =
+        outbox.backlog.oldest_age_seconds ? sample->taken_at - *outbox.backlog.oldest_age_seconds : 0;
+    seen.dead_letter_rows = static_cast<std::uint64_t>(outbox.dead_letters);
+    seen.lanes_uncovered = static_cast<std::uint32_t>(outbox.lanes_uncovered);
+    for (const ModuleVersion& module : outbox.schema)
+        if (module.module == "outbox") seen.schema_version = static_cast<std::uint32_t>(module.version);
+    metrics_.sampled(seen);
+    sample_.store(std::move(sample));
+}
+
+}  // namespace outbox

@@ -1,0 +1,391 @@
+#include "app/worker.hpp"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "app/boot_clock.hpp"
+#include "telemetry/log.hpp"
+
+namespace outbox {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Backoff session_backoff{100ms, 5s};
+constexpr Backoff producer_backoff{100ms, 5s};
+constexpr Duration nap_max = 1s;          // the loop turns at least this often, so that its progress can be watched
+constexpr Duration leave_allowance = 2s;  // after the drain deadline: for the last deletes and the release
+constexpr Duration floor_interval = 1s;
+
+double seconds(Duration duration) {
+    return std::chrono::duration<double>(duration).count();
+}
+std::int64_t microseconds(Instant at) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(at.time_since_epoch()).count();
+}
+
+template <class... Visitors>
+struct Overloaded : Visitors... {
+    using Visitors::operator()...;
+};
+template <class... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;
+
+}  // namespace
+
+Worker::Worker(std::size_t index, WorkerSettings settings, WorkerIdentity identity, WorkerMetrics& metrics,
+               std::function<void()> ended)
+    : index_(index),
+      settings_(std::move(settings)),
+      identity_(std::move(identity)),
+      ended_(std::move(ended)),
+      metrics_(metrics),
+      random_(std::random_device{}()),
+      relay_(settings_.relay, settings_.topics, settings_.pacing, {message_bytes_max(settings_.kafka), random_()}),
+      troubles_(std::make_shared<const WorkerTroubles>(WorkerTroubles{"connecting", "connecting"})) {}
+
+Worker::~Worker() {
+    hurry();
+    drain();
+}
+
+void Worker::start() {
+    thread_ = std::jthread([this] { run(); });
+}
+
+void Worker::drain() {
+    drain_requested_ = true;
+    wakeups_.interrupt();
+}
+
+void Worker::hurry() {
+    hurry_requested_ = true;
+    wakeups_.interrupt();
+}
+
+WorkerTroubles Worker::troubles() const {
+    return *troubles_.load();
+}
+
+void Worker::run() {
+    try {
+        Wakeups::Woken woken;
+        while (end_ == WorkerEnd::running) {
+            const Instant now = boot_now();
+            turn(woken, now);
+            turns_.fetch_add(1, std::memory_order_relaxed);
+            woken = wakeups_.sleep({session_ ? session_->descriptor() : -1, session_ ? session_->wanted() : short{0}},
+                                   {producer_ ? producer_->descriptor() : -1, POLLIN}, nap(boot_now()));
+        }
+    } catch (const SchemaNewer& error) {
+        log(LogLevel::error, "schema_newer", error.what());
+        end_ = WorkerEnd::schema_newer;
+    } catch (const std::exception& error) {
+        log(LogLevel::error, "worker_broken", error.what(), {{"worker", static_cast<std::int64_t>(index_)}});
+        end_ = WorkerEnd::broken;
+    }
+    ended_();
+}
+
+void Worker::turn(Wakeups::Woken woken, Instant now) {
+    serve_producer(woken.producer, now);
+    serve_session(woken.session, now);
+    step_drain(now);
+    try {
+        act(now);
+    } catch (const SchemaNewer&) {
+        throw;
+    } catch (const PostgresError& error) {
+        lose_session(error, now);
+    }
+    publish_standing();
+    if (now >= floor_at_) {
+        floor_.store(relay_.floor().value, std::memory_order_relaxed);
+        floor_at_ = now + floor_interval;
+    }
+}
+
+Duration Worker::nap(Instant now) const {
+    Instant until = std::min(relay_.wake_at(now), now + nap_max);
+    if (session_) until = std::min(until, session_->deadline());
+    if (!session_) until = std::min(until, session_retry_at_);
+    if (!producer_) until = std::min(until, producer_retry_at_);
+    until = std::min(until, drain_deadline_);
+    return std::max(until - now, Duration::zero());
+}
+
+// ---- Postgres --------------------------------------------------------------------------------------------------
+
+void Worker::open_session(Instant now) {
+    session_ = std::make_unique<Session>(settings_.postgres, identity_, settings_.relay.lease_ttl,
+                                         settings_.schema_version, now);
+}
+
+void Worker::serve_session(bool readable, Instant now) {
+    try {
+        if (!session_) {
+            if (now < session_retry_at_) return;
+            open_session(now);
+        }
+        if (readable || now >= session_->deadline()) session_->pump(now);
+        while (auto answer = session_->next_answer(relay_.topics(), now)) take(*answer, now);
+    } catch (const SchemaNewer&) {
+        throw;
+    } catch (const PostgresError& error) {
+        lose_session(error, now);
+    }
+}
+
+void Worker::take(Answer& answer, Instant now) {
+    observe(answer, now);
+    std::visit(Overloaded{[&](const FleetLeft&) { left_ = true; }, [&](const auto& event) { relay_.on(event, now); }},
+               answer.event);
+    act(now);  // a batch that was read has to be published before the next answer replaces it
+}
+
+void Worker::observe(const Answer& answer, Instant now) {
+    const double took = seconds(answer.took);
+    std::visit(Overloaded{[&](const SessionOpened&) {
+                              session_ready_ = true;
+                              session_failures_ = 0;
+                              metrics_.session(true);
+                              trouble(&WorkerTroubles::postgres, {});
+                              log(LogLevel::info, "postgres_connected", "Postgres session is open",
+                                  {{"worker", static_cast<std::int64_t>(index_)}});
+                          },
+                          [&](const LeasesRenewed& event) {
+                              metrics_.database_operation(DatabaseOperation::renew, took);
+                              database_clock_offset_us_ = answer.database_now_us - microseconds(now - answer.took / 2);
+                              const LaneSet lost = relay_.lanes().owned() - event.lanes;
+                              if (!lost.empty())
+                                  log(LogLevel::warn, "lanes_lost",
+                                      "another worker took lanes over, their rows are its own now",
+                                      {{"lanes", static_cast<std::int64_t>(lost.size())}});
+                          },
+                          [&](const LanesAcquired& event) {
+                              metrics_.database_operation(DatabaseOperation::acquire, took);
+                              if (!event.lanes.empty())
+                                  log(LogLevel::info, "lanes_acquired", "took over free lanes",
+                                      {{"worker", static_cast<std::int64_t>(index_)},
+                                       {"lanes", static_cast<std::int64_t>(event.lanes.size())}});
+                          },
+                          [&](const LanesReleased& event) {
+                              metrics_.database_operation(DatabaseOperation::release, took);
+                              log(LogLevel::info, "lanes_released", "handed lanes over",
+                                  {{"worker", static_cast<std::int64_t>(index_)},
+                                   {"lanes", static_cast<std::int64_t>(event.lanes.size())}});
+                          },
+                          [&](const FleetLeft&) {},
+                          [&](const RowsRead&) {
+                              metrics_.rows_read(answer.rows, took);
+                              for (; topics_named_ < relay_.topics().size(); ++topics_named_) {
+                                  const TopicIndex topic{static_cast<std::uint32_t>(topics_named_)};
+                                  metrics_.topic_named(topic, relay_.topics()[topic].name);
+                              }
+                          },
+                          [&](const ProbeAnswered&) { metrics_.database_operation(DatabaseOperation::probe, took); },
+                          [&](const RowsDeleted&) { metrics_.rows_deleted(answer.rows, took); },
+                          [&](const RowsBuried&) { metrics_.database_operation(DatabaseOperation::bury, took); }},
+               answer.event);
+}
+
+void Worker::lose_session(const PostgresError& error, Instant now) {
+    ++session_failures_;
+    const Duration delay = session_backoff.delay(session_failures_, jitter());
+    session_retry_at_ = now + delay;
+    const bool news = session_ready_ || troubles().postgres != error.what();
+    if (news)
+        log(LogLevel::warn, session_ready_ ? "postgres_lost" : "postgres_waiting",
+            std::string(error.what()) + ", trying again",
+            {{"worker", static_cast<std::int64_t>(index_)},
+             {"sqlstate", error.sqlstate()},
+             {"retry_in_seconds", seconds(delay)}});
+    trouble(&WorkerTroubles::postgres, error.what());
+    session_ready_ = false;
+    metrics_.session(false);
+    relay_.on(SessionLost{}, now);
+    act(now);  // rows just read may still be published; nothing else is due without a session
+    session_.reset();
+}
+
+// ---- Kafka -----------------------------------------------------------------------------------------------------
+
+void Worker::open_producer(Instant now) {
+    try {
+        producer_ = std::make_unique<Producer>(settings_.kafka, settings_.relay);
+        producer_announced_ = producer_dying_ = false;
+    } catch (const std::exception& error) {
+        ++producer_failures_;
+        producer_retry_at_ = now + producer_backoff.delay(producer_failures_, jitter());
+        if (troubles().kafka != error.what())
+            log(LogLevel::warn, "kafka_waiting", std::string(error.what()) + ", trying again");
+        trouble(&WorkerTroubles::kafka, error.what());
+    }
+}
+
+void Worker::serve_producer(bool readable, Instant now) {
+    if (!producer_) {
+        if (now < producer_retry_at_ || drain_requested_) return;
+        open_producer(now);
+        if (!producer_) return;
+    }
+    if (!readable) return;
+    reports_.clear();
+    producer_->collect(reports_);
+    say(reports_.notices);
+    if (!reports_.delivered.empty()) {
+        observe_delivered(now);
+        relay_.on(Delivered{reports_.delivered}, now);
+    }
+    if (!reports_.failed.empty()) {
+        for (const FailedRow& row : reports_.failed) metrics_.failed(row.failure.kind, 1);
+        relay_.on(Failed{reports_.failed}, now);
+    }
+    const bool connected = producer_->connected();
+    if (connected && !producer_announced_ && !producer_->fatal()) {
+        producer_announced_ = true;
+        relay_.on(ProducerOpened{}, now);
+    }
+    if (connected != troubles().kafka.empty() && !producer_dying_) {
+        log(connected ? LogLevel::info : LogLevel::warn, connected ? "kafka_connected" : "kafka_lost",
+            connected ? "Kafka is reachable" : "no Kafka broker is reachable: rows wait, nothing is lost",
+            {{"worker", static_cast<std::int64_t>(index_)}});
+        trouble(&WorkerTroubles::kafka, connected ? std::string{} : "no broker is reachable");
+        metrics_.producer(connected);
+    }
+    if (producer_->fatal()) lose_producer(now);
+}
+
+// Everything it still holds comes back as failed first: only then may another producer send those rows again.
+void Worker::lose_producer(Instant now) {
+    if (!producer_dying_) {
+        producer_dying_ = true;
+        ++producer_failures_;
+        log(LogLevel::warn, "producer_replaced",
+            "the Kafka producer is beyond repair: it is replaced, what it held is sent again",
+            {{"worker", static_cast<std::int64_t>(index_)},
+             {"rows_in_flight", static_cast<std::int64_t>(relay_.window().rows_in_flight())}});
+        metrics_.producer_replaced();
+        metrics_.producer(false);
+        trouble(&WorkerTroubles::kafka, "the producer is being replaced");
+        relay_.on(ProducerLost{}, now);
+        producer_->purge();
+    }
+    if (relay_.window().rows_in_flight() > 0) return;
+    producer_.reset();
+    producer_announced_ = false;
+    producer_retry_at_ = now + producer_backoff.delay(producer_failures_, jitter());
+}
+
+void Worker::observe_delivered(Instant now) {
+    producer_failures_ = 0;
+    const std::int64_t database_now_us = microseconds(now) + database_clock_offset_us_;
+    delivered_rows_.clear();
+    for (const Slot slot : reports_.delivered) {
+        const Window::Entry& row = relay_.window().entry(slot);
+        delivered_rows_.push_back(
+            {row.topic, row.bytes,
+             static_cast<double>(std::max<std::int64_t>(database_now_us - row.created_at_us, 0)) * 1e-6,
+             seconds(now - row.admitted_at)});
+    }
+    metrics_.delivered({delivered_rows_, unix_now()});
+}
+
+void Worker::say(const std::vector<ProducerNotice>& notices) {
+    for (const ProducerNotice& notice : notices)
+        log(notice.warning ? LogLevel::warn : LogLevel::debug, "librdkafka", notice.text, {{"code", notice.code}});
+}
+
+// ---- actions ---------------------------------------------------------------------------------------------------
+
+void Worker::act(Instant now) {
+    while (const auto action = relay_.next(now)) std::visit([&](const auto& one) { carry_out(one, now); }, *action);
+}
+
+template <class SessionAction>
+void Worker::carry_out(const SessionAction& action, Instant now) {
+    session_->send(action, now);
+}
+
+template <>
+void Worker::carry_out(const ReadRows& action, Instant now) {
+    session_->send(action, std::as_const(relay_).topics(), now);
+}
+
+void Worker::carry_out(const BuryRow& burial, Instant now) {
+    metrics_.dead_letter(burial.code);
+    log(LogLevel::warn, "dead_letter", "a row can never be published and moves to outbox.dead_letter",
+        {{"message_id", burial.id.value}, {"error_code", burial.code}, {"reason", burial.text}});
+    session_->send(burial, now);
+}
+
+void Worker::carry_out(const Publish& publish, Instant now) {
+    refused_.clear();
+    std::optional<Failure> stopped;
+    for (const Admission& row : publish.rows) {
+        // A refusal that is about neither the row nor its topic stops the batch: what follows must not overtake it.
+        if (!stopped && (!producer_ || producer_dying_)) stopped = Failure{FailureKind::in_doubt, "PRODUCER_LOST", ""};
+        if (stopped) {
+            refused_.push_back({row.slot, *stopped, true});
+            continue;
+        }
+        const TopicIndex topic = relay_.window().entry(row.slot).topic;
+        const auto failure = producer_->publish(topic, session_->rows().content(row.row), row.slot);
+        if (!failure) continue;
+        refused_.push_back({row.slot, *failure, true});
+        if (failure->kind != FailureKind::row && failure->kind != FailureKind::topic) stopped = failure;
+    }
+    if (refused_.empty()) return;
+    for (const FailedRow& row : refused_) metrics_.failed(row.failure.kind, 1);
+    relay_.on(Failed{refused_}, now);
+    if (producer_ && producer_->fatal()) lose_producer(now);
+}
+
+// ---- the rest --------------------------------------------------------------------------------------------------
+
+void Worker::step_drain(Instant now) {
+    if (!drain_requested_) return;
+    if (drain_deadline_ == never) {
+        drain_deadline_ = now + settings_.relay.drain_timeout;
+        relay_.drain();
+        log(LogLevel::info, "draining",
+            "reading has stopped; what is in flight is finished and the lanes are handed over",
+            {{"worker", static_cast<std::int64_t>(index_)},
+             {"rows_in_flight", static_cast<std::int64_t>(relay_.window().rows_in_flight())}});
+    }
+    if (hurry_requested_ && !purged_) drain_deadline_ = std::min(drain_deadline_, now);
+    const bool late = now >= drain_deadline_;
+    if (late && !purged_) {
+        purged_ = true;
+        drain_deadline_ = now + leave_allowance;
+        if (relay_.window().rows_in_flight() > 0)
+            log(LogLevel::warn, "drain_cut_short",
+                "rows in flight were not acknowledged in time: they stay, and may be sent again",
+                {{"rows_in_flight", static_cast<std::int64_t>(relay_.window().rows_in_flight())}});
+        if (producer_) producer_->purge();
+    } else if (late) {
+        end_ = WorkerEnd::drained;
+    }
+    if (left_) end_ = WorkerEnd::drained;
+}
+
+void Worker::publish_standing() {
+    const Window& window = relay_.window();
+    const LowMark& mark = relay_.low_mark();
+    metrics_.standing({window.rows_in_flight(), window.bytes_in_flight(), relay_.lanes().owned().size(),
+                       static_cast<std::uint32_t>(std::as_const(relay_).topics().parked().size()),
+                       static_cast<std::uint64_t>(mark.head().value - std::min(mark.low(), mark.head()).value)});
+    lanes_.store(relay_.lanes().owned().bits(), std::memory_order_relaxed);
+}
+
+void Worker::trouble(std::string WorkerTroubles::*side, std::string text) {
+    WorkerTroubles now = troubles();
+    now.*side = std::move(text);
+    troubles_.store(std::make_shared<const WorkerTroubles>(std::move(now)));
+}
+
+}  // namespace outbox
