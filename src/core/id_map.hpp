@@ -1,5 +1,6 @@
 // Which slot of the window holds a row id: a fixed-size open-addressing table that allocates once.
-// Ids are mostly consecutive, so the identity hash spreads them perfectly and keeps neighbours on one cache line.
+// Ids are mostly consecutive, which linear probing must not see: one long run of cells would have to be walked for every
+// row that leaves. Fibonacci hashing (Knuth, TAOCP 6.4) breaks the runs up.
 // Owned by Window; the worker's thread.
 #pragma once
 
@@ -16,7 +17,8 @@ namespace outbox {
 
 class IdMap {
 public:
-    explicit IdMap(std::size_t entries_max) : cells_(std::bit_ceil(entries_max * 2 + 1)) {}
+    explicit IdMap(std::size_t entries_max)
+        : cells_(std::bit_ceil(entries_max * 2 + 1)), shift_(64U - static_cast<unsigned>(std::bit_width(mask()))) {}
 
     std::optional<Slot> find(RowId id) const {
         for (std::size_t at = home(id); cells_[at].used; at = next(at))
@@ -53,10 +55,13 @@ private:
     };
 
     std::size_t mask() const { return cells_.size() - 1; }
-    std::size_t home(RowId id) const { return static_cast<std::size_t>(id.value) & mask(); }
+    std::size_t home(RowId id) const {
+        return static_cast<std::size_t>((static_cast<std::uint64_t>(id.value) * 0x9E3779B97F4A7C15U) >> shift_);
+    }
     std::size_t next(std::size_t at) const { return (at + 1) & mask(); }
 
     std::vector<Cell> cells_;
+    unsigned shift_;
 };
 
 }  // namespace outbox

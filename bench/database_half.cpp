@@ -1,0 +1,90 @@
+#include <poll.h>
+
+#include <algorithm>
+#include <iostream>
+#include <variant>
+#include <vector>
+
+#include "app/boot_clock.hpp"
+#include "app/wakeups.hpp"
+#include "core/relay.hpp"
+#include "postgres/session.hpp"
+#include "probe.hpp"
+
+namespace outbox::bench {
+
+namespace {
+
+// A worker without Kafka: every row is acknowledged in the turn it is published.
+class Drain {
+public:
+    explicit Drain(const Options& options)
+        : relay_({}, {}, {}, {}),
+          session_(settings(options), {{}, "bench", 1, "0"}, std::chrono::seconds(3), 1, boot_now()) {
+        relay_.on(ProducerOpened{}, boot_now());
+    }
+
+    std::uint64_t deleted() const { return deleted_; }
+
+    void turn() {
+        const Instant now = boot_now();
+        session_.pump(now);
+        while (auto answer = session_.next_answer(relay_.topics(), now)) {
+            if (std::holds_alternative<RowsDeleted>(answer->event)) deleted_ += answer->rows;
+            std::visit([&](const auto& event) { give(event, now); }, answer->event);
+            act(now);
+        }
+        act(now);
+        wakeups_.sleep({session_.descriptor(), session_.wanted()}, {},
+                       std::max(relay_.wake_at(now) - now, Duration::zero()));
+    }
+
+private:
+    static PostgresSettings settings(const Options& options) { return {options.dsn, std::nullopt}; }
+
+    template <class Event>
+    void give(const Event& event, Instant now) {
+        if constexpr (!std::is_same_v<Event, FleetLeft>) relay_.on(event, now);
+    }
+
+    void act(Instant now) {
+        while (const auto action = relay_.next(now)) std::visit([&](const auto& one) { carry_out(one, now); }, *action);
+    }
+
+    template <class Action>
+    void carry_out(const Action& action, Instant now) {
+        if constexpr (std::is_same_v<Action, Publish>) {
+            slots_.clear();
+            for (const Admission& row : action.rows) slots_.push_back(row.slot);
+            relay_.on(Delivered{slots_}, now);
+        } else if constexpr (std::is_same_v<Action, ReadRows>) {
+            session_.send(action, relay_.topics(), now);
+        } else {
+            session_.send(action, now);
+        }
+    }
+
+    Relay relay_;
+    Session session_;
+    Wakeups wakeups_;
+    std::vector<Slot> slots_;
+    std::uint64_t deleted_ = 0;
+};
+
+}  // namespace
+
+int database_half(const Options& options) {
+    Drain drain(options);
+    const double cpu_before = cpu_seconds();
+    Instant first{};
+    while (drain.deleted() < options.rows) {
+        drain.turn();
+        if (first == Instant{} && drain.deleted() > 0) first = boot_now();
+    }
+    const double seconds = std::chrono::duration<double>(boot_now() - first).count();
+    std::cout << R"({"rows_per_second": )" << static_cast<double>(options.rows) / seconds << R"(, "cpu_seconds": )"
+              << cpu_seconds() - cpu_before << "}\n";
+    return 0;
+}
+
+}  // namespace outbox::bench
