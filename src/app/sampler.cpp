@@ -13,7 +13,13 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr Duration sample_every = 5s;
+constexpr Duration busy_sample_every = 1s;       // while rows wait, somebody is looking
 constexpr Duration first_samples_every = 500ms;  // until one has been taken
+
+Duration pause_after(const std::shared_ptr<const Sampler::Sample>& sample) {
+    if (!sample) return first_samples_every;
+    return sample->outbox.backlog.rows > 0 ? busy_sample_every : sample_every;
+}
 
 }  // namespace
 
@@ -38,7 +44,7 @@ void Sampler::run(const std::stop_token& stop) {
             client_.reset();
         }
         if (stop.stop_requested()) return;
-        wakeups_.sleep({}, {}, sample_.load() ? sample_every : first_samples_every);
+        wakeups_.sleep({}, {}, pause_after(sample_.load()));
     }
 }
 

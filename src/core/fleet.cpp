@@ -19,12 +19,13 @@ void Fleet::on(const LeasesRenewed& event) {
     living_ = std::max(event.living, 1U);
     rank_ = event.rank;
     lanes.renewed(event.asked_at, event.lanes);
-    if (!leaving_) lanes.leave(lanes.surplus(share()));
+    lanes.leave(leaving_ ? lanes.owned() : lanes.surplus(share()));
 }
 
 void Fleet::on(const LanesAcquired& event) {
     acquiring_ = false;
     lanes.acquired(event.asked_at, event.lanes);
+    if (leaving_) lanes.leave(lanes.owned());  // they were asked for before the drain began
 }
 
 void Fleet::on(const LanesReleased& event) {

@@ -1,7 +1,6 @@
 // Which slot of the window holds a row id: a fixed-size open-addressing table that allocates once.
-// Ids are mostly consecutive, which linear probing must not see: one long run of cells would have to be walked for every
-// row that leaves. Fibonacci hashing (Knuth, TAOCP 6.4) breaks the runs up.
-// Owned by Window; the worker's thread.
+// Ids are mostly consecutive, which linear probing must not see: one long run of cells would have to be walked for
+// every row that leaves. Fibonacci hashing (Knuth, TAOCP 6.4) breaks the runs up. Owned by Window; the worker's thread.
 #pragma once
 
 #include <bit>

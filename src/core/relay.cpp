@@ -10,6 +10,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr Backoff failure_backoff{50ms, 5s};
 constexpr Duration delete_delay = 10ms;  // how long an acknowledged row may wait for company
 
 // A topic the broker has not yet taken a row for may fill only this part of the window: it may not exist.
@@ -24,7 +25,8 @@ Relay::Relay(const RelaySettings& settings, const TopicSettings& topics, const P
       fleet_(settings.lease_ttl),
       reading_(settings, pacing),
       window_(settings.in_flight_rows, settings.in_flight_bytes),
-      topics_(topics.allow, limits.seed) {
+      topics_(topics.allow, limits.seed),
+      jitter_(~limits.seed) {
     admitted_.reserve(settings.batch_rows);
 }
 
@@ -83,7 +85,10 @@ void Relay::on(const Delivered& event, Instant now) {
         topics_.taken(topic);
         window_.acknowledge(slot);
     }
-    if (!event.slots.empty()) acknowledged_at_ = std::min(acknowledged_at_, now);
+    if (!event.slots.empty()) {
+        acknowledged_at_ = std::min(acknowledged_at_, now);
+        failures_in_a_row_ = 0;
+    }
     turn(now);
 }
 
@@ -135,9 +140,17 @@ void Relay::fail_row(const FailedRow& failed, Instant now) {
         case FailureKind::in_doubt:
         case FailureKind::fatal:
             fail_lane(row.lane, resume_after);
+            hold_reading(now);
             break;
     }
     window_.release(failed.slot);
+}
+
+// The rows of one failed batch, and those behind it, count as one failure.
+void Relay::hold_reading(Instant now) {
+    if (now < read_again_at_) return;
+    ++failures_in_a_row_;
+    read_again_at_ = now + failure_backoff.delay(failures_in_a_row_, jitter_.next());
 }
 
 // Moves on whatever was waiting for rows to come home.
@@ -256,7 +269,8 @@ std::optional<Action> Relay::next(Instant now) {
     if (auto action = fleet_.next(now, empty_lanes())) return action;
     if (session_open_ && producer_open_ && !draining_ && !recovering_) {
         // The next read goes out before the rows of the last one are published: the database works meanwhile.
-        if (auto read = reading_.next(fleet_.lanes, topics_, window_, mark_, now)) return *read;
+        if (now >= read_again_at_)
+            if (auto read = reading_.next(fleet_.lanes, topics_, window_, mark_, now)) return *read;
         if (mark_.probe_due(now)) {
             mark_.probe_sent();
             return Probe{};
@@ -281,8 +295,8 @@ Instant Relay::wake_at(Instant now) const {
     if (window_.rows_acknowledged() > 0 && window_.deletes_under_way() < deletes_under_way_max)
         at = std::min(at, acknowledged_at_ + delete_delay);
     if (producer_open_ && !draining_ && !recovering_) {
-        at = std::min({at, reading_.wake_at(fleet_.lanes, now), mark_.probe_at(), topics_.retry_at(),
-                       fleet_.lanes.trust_ends(now)});
+        const Instant read_at = now < read_again_at_ ? read_again_at_ : reading_.wake_at(fleet_.lanes, now);
+        at = std::min({at, read_at, mark_.probe_at(), topics_.retry_at(), fleet_.lanes.trust_ends(now)});
     }
     return at;
 }

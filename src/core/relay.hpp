@@ -71,6 +71,7 @@ private:
     void turn(Instant now);
     void fail_lane(std::uint8_t lane, RowId resume_after);
     void fail_row(const FailedRow& failed, Instant now);
+    void hold_reading(Instant now);
     Verdict judge(const RowHead& row, const ReadUnderWay& read, Instant now);
     void condemn(const RowHead& row, std::string_view code, std::string_view text, Instant now);
     void account(const ReadUnderWay& read, RowId last, bool cut_short);
@@ -84,6 +85,7 @@ private:
     LowMark mark_;
     Window window_;
     Topics topics_;
+    Jitter jitter_;
 
     bool session_open_ = false;
     bool producer_open_ = false;
@@ -92,6 +94,10 @@ private:
     bool recovering_ = true;           // from the start, too
     Instant acknowledged_at_ = never;  // when the oldest row not yet being deleted was acknowledged
     std::vector<Admission> admitted_;
+    // After a failure that is about neither a row nor a topic, nothing is read for a moment: what failed would fail
+    // again.
+    Instant read_again_at_{};
+    std::uint32_t failures_in_a_row_ = 0;
     bool publish_due_ = false;  // admitted_ has not been handed out yet
 };
 
