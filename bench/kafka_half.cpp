@@ -18,6 +18,7 @@ int kafka_half(const Options& options) {
     ProducerReports reports;
     const std::string payload(options.payload_bytes, 'x');
     std::vector<std::string> keys;
+    keys.reserve(10'000);
     for (int i = 0; i < 10'000; ++i) keys.push_back("key-" + std::to_string(i));
     RowContent row{
         .topic = options.topic, .key = {}, .payload = payload, .headers = "{}", .event_id = {}, .created_at_us = 0};

@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
     for (int i = 2; i + 1 < argc; i += 2) given[argv[i]] = argv[i + 1];
     const auto number = [&](const char* name) { return std::strtoull(given[name].c_str(), nullptr, 10); };
     Options options{given["--dsn"], given["--bootstrap"], given["--topic"], number("--rows"), number("--rate"), 200};
-    if (given.count("--payload-bytes") != 0)
+    if (given.contains("--payload-bytes"))
         options.payload_bytes = static_cast<std::uint32_t>(number("--payload-bytes"));
     const std::string what = argc > 1 ? argv[1] : "";
     try {

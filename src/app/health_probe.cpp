@@ -14,7 +14,7 @@ namespace outbox {
 
 namespace {
 
-constexpr std::size_t answer_bytes_max = 64 * 1024;
+constexpr std::size_t answer_bytes_max = 65'536;
 
 class Socket {
 public:

@@ -17,6 +17,8 @@ using namespace std::chrono_literals;
 
 constexpr Backoff session_backoff{100ms, 5s};
 constexpr Backoff producer_backoff{100ms, 5s};
+constexpr Duration session_trial = 2s;    // a session that breaks sooner has not mended anything
+constexpr Duration answer_patience = 5s;  // an answer that takes longer is worth a word
 constexpr Duration nap_max = 1s;          // the loop turns at least this often, so that its progress can be watched
 constexpr Duration leave_allowance = 2s;  // after the drain deadline: for the last deletes and the release
 constexpr Duration floor_interval = 1s;
@@ -78,6 +80,7 @@ void Worker::run() {
             const Instant now = boot_now();
             turn(woken, now);
             turns_.fetch_add(1, std::memory_order_relaxed);
+            if (end_ != WorkerEnd::running) break;
             woken = wakeups_.sleep({session_ ? session_->descriptor() : -1, session_ ? session_->wanted() : short{0}},
                                    {producer_ ? producer_->descriptor() : -1, POLLIN}, nap(boot_now()));
         }
@@ -102,6 +105,7 @@ void Worker::turn(Wakeups::Woken woken, Instant now) {
     } catch (const PostgresError& error) {
         lose_session(error, now);
     }
+    judge_session(now);
     publish_standing();
     if (now >= floor_at_) {
         floor_.store(relay_.floor().value, std::memory_order_relaxed);
@@ -141,6 +145,7 @@ void Worker::serve_session(bool readable, Instant now) {
 }
 
 void Worker::take(Answer& answer, Instant now) {
+    if (std::holds_alternative<SessionOpened>(answer.event)) session_opened_at_ = now;
     observe(answer, now);
     std::visit(Overloaded{[&](const FleetLeft&) { left_ = true; }, [&](const auto& event) { relay_.on(event, now); }},
                answer.event);
@@ -149,55 +154,61 @@ void Worker::take(Answer& answer, Instant now) {
 
 void Worker::observe(const Answer& answer, Instant now) {
     const double took = seconds(answer.took);
-    std::visit(Overloaded{[&](const SessionOpened&) {
-                              session_ready_ = true;
-                              session_failures_ = 0;
-                              metrics_.session(true);
-                              trouble(&WorkerTroubles::postgres, {});
-                              log(LogLevel::info, "postgres_connected", "Postgres session is open",
-                                  {{"worker", static_cast<std::int64_t>(index_)}});
-                          },
-                          [&](const LeasesRenewed& event) {
-                              metrics_.database_operation(DatabaseOperation::renew, took);
-                              database_clock_offset_us_ = answer.database_now_us - microseconds(now - answer.took / 2);
-                              const LaneSet lost = relay_.lanes().owned() - event.lanes;
-                              if (!lost.empty())
-                                  log(LogLevel::warn, "lanes_lost",
-                                      "another worker took lanes over, their rows are its own now",
-                                      {{"lanes", static_cast<std::int64_t>(lost.size())}});
-                          },
-                          [&](const LanesAcquired& event) {
-                              metrics_.database_operation(DatabaseOperation::acquire, took);
-                              if (!event.lanes.empty())
-                                  log(LogLevel::info, "lanes_acquired", "took over free lanes",
-                                      {{"worker", static_cast<std::int64_t>(index_)},
-                                       {"lanes", static_cast<std::int64_t>(event.lanes.size())}});
-                          },
-                          [&](const LanesReleased& event) {
-                              metrics_.database_operation(DatabaseOperation::release, took);
-                              log(LogLevel::info, "lanes_released", "handed lanes over",
-                                  {{"worker", static_cast<std::int64_t>(index_)},
-                                   {"lanes", static_cast<std::int64_t>(event.lanes.size())}});
-                          },
-                          [&](const FleetLeft&) {},
-                          [&](const RowsRead&) {
-                              metrics_.rows_read(answer.rows, took);
-                              for (; topics_named_ < relay_.topics().size(); ++topics_named_) {
-                                  const TopicIndex topic{static_cast<std::uint32_t>(topics_named_)};
-                                  metrics_.topic_named(topic, relay_.topics()[topic].name);
-                              }
-                          },
-                          [&](const ProbeAnswered&) { metrics_.database_operation(DatabaseOperation::probe, took); },
-                          [&](const RowsDeleted&) { metrics_.rows_deleted(answer.rows, took); },
-                          [&](const RowsBuried&) { metrics_.database_operation(DatabaseOperation::bury, took); }},
-               answer.event);
+    std::visit(
+        Overloaded{
+            [&](const SessionOpened&) {
+                session_ready_ = true;
+                metrics_.session(true);
+                log(LogLevel::info, "postgres_connected", "Postgres session is open",
+                    {{"worker", static_cast<std::int64_t>(index_)}});
+            },
+            [&](const LeasesRenewed& event) {
+                metrics_.database_operation(DatabaseOperation::renew, took);
+                database_clock_offset_us_ = answer.database_now_us - microseconds(now - answer.took / 2);
+                const LaneSet lost = relay_.lanes().owned() - event.lanes;
+                if (!lost.empty())
+                    log(LogLevel::warn, "lanes_lost", "another worker took lanes over, their rows are its own now",
+                        {{"lanes", static_cast<std::int64_t>(lost.size())}});
+            },
+            [&](const LanesAcquired& event) {
+                metrics_.database_operation(DatabaseOperation::acquire, took);
+                if (!event.lanes.empty())
+                    log(LogLevel::info, "lanes_acquired", "took over free lanes",
+                        {{"worker", static_cast<std::int64_t>(index_)},
+                         {"lanes", static_cast<std::int64_t>(event.lanes.size())}});
+            },
+            [&](const LanesReleased& event) {
+                metrics_.database_operation(DatabaseOperation::release, took);
+                log(LogLevel::info, "lanes_released", "handed lanes over",
+                    {{"worker", static_cast<std::int64_t>(index_)},
+                     {"lanes", static_cast<std::int64_t>(event.lanes.size())}});
+            },
+            [&](const FleetLeft&) {},
+            [&](const RowsRead&) {
+                metrics_.rows_read(answer.rows, took);
+                for (; topics_named_ < relay_.topics().size(); ++topics_named_) {
+                    const TopicIndex topic{static_cast<std::uint32_t>(topics_named_)};
+                    metrics_.topic_named(topic, relay_.topics()[topic].name);
+                }
+            },
+            [&](const ProbeAnswered&) { metrics_.database_operation(DatabaseOperation::probe, took); },
+            [&](const RowsDeleted&) { metrics_.rows_deleted(answer.rows, took); },
+            [&](const RowsBuried&) {
+                metrics_.database_operation(DatabaseOperation::bury, took);
+                const BurialUnderWay& burial = burials_.front();
+                metrics_.dead_letter(burial.code);
+                log(LogLevel::warn, "dead_letter", "a row can never be published and was moved to outbox.dead_letter",
+                    {{"message_id", burial.id.value}, {"error_code", burial.code}, {"reason", burial.reason}});
+                burials_.pop_front();
+            }},
+        answer.event);
 }
 
 void Worker::lose_session(const PostgresError& error, Instant now) {
     ++session_failures_;
     const Duration delay = session_backoff.delay(session_failures_, jitter());
     session_retry_at_ = now + delay;
-    const bool news = session_ready_ || troubles().postgres != error.what();
+    const bool news = troubles().postgres != error.what();
     if (news)
         log(LogLevel::warn, session_ready_ ? "postgres_lost" : "postgres_waiting",
             std::string(error.what()) + ", trying again",
@@ -206,10 +217,25 @@ void Worker::lose_session(const PostgresError& error, Instant now) {
              {"retry_in_seconds", seconds(delay)}});
     trouble(&WorkerTroubles::postgres, error.what());
     session_ready_ = false;
+    burials_.clear();
     metrics_.session(false);
     relay_.on(SessionLost{}, now);
     act(now);  // rows just read may still be published; nothing else is due without a session
     session_.reset();
+    if (relay_.drained()) left_ = true;  // the farewell went out; nothing is left to be told
+}
+
+// A session is well when it has lasted, or when it is the first try: one that is refused a statement as soon as it is
+// open (a grant is missing, a disk is full) must neither look ready in between nor be tried at full speed.
+void Worker::judge_session(Instant now) {
+    if (!session_ready_) return;
+    const bool proven = session_failures_ == 0 || now >= session_opened_at_ + session_trial;
+    if (now - session_->waiting_since() >= answer_patience) {
+        if (troubles().postgres.empty()) trouble(&WorkerTroubles::postgres, "no answer for more than 5 s");
+    } else if (proven && !troubles().postgres.empty()) {
+        session_failures_ = 0;
+        trouble(&WorkerTroubles::postgres, {});
+    }
 }
 
 // ---- Kafka -----------------------------------------------------------------------------------------------------
@@ -311,16 +337,13 @@ void Worker::carry_out(const SessionAction& action, Instant now) {
     session_->send(action, now);
 }
 
-template <>
 void Worker::carry_out(const ReadRows& action, Instant now) {
     session_->send(action, std::as_const(relay_).topics(), now);
 }
 
 void Worker::carry_out(const BuryRow& burial, Instant now) {
-    metrics_.dead_letter(burial.code);
-    log(LogLevel::warn, "dead_letter", "a row can never be published and moves to outbox.dead_letter",
-        {{"message_id", burial.id.value}, {"error_code", burial.code}, {"reason", burial.text}});
     session_->send(burial, now);
+    burials_.push_back({burial.id, std::string(burial.code), std::string(burial.text)});
 }
 
 void Worker::carry_out(const Publish& publish, Instant now) {
@@ -359,6 +382,7 @@ void Worker::step_drain(Instant now) {
     }
     if (hurry_requested_ && !purged_) drain_deadline_ = std::min(drain_deadline_, now);
     const bool late = now >= drain_deadline_;
+    if (late && !session_ready_) end_ = WorkerEnd::drained;  // nothing can be deleted or handed over any more
     if (late && !purged_) {
         purged_ = true;
         drain_deadline_ = now + leave_allowance;

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -40,6 +41,13 @@ struct WorkerTroubles {
 
 enum class WorkerEnd { running, drained, schema_newer, broken };
 
+// A burial that was sent and not answered yet, for the log and the metrics.
+struct BurialUnderWay {
+    RowId id;
+    std::string code;
+    std::string reason;
+};
+
 class Worker {
 public:
     Worker(std::size_t index, WorkerSettings settings, WorkerIdentity identity, WorkerMetrics& metrics,
@@ -67,6 +75,7 @@ private:
     void open_session(Instant now);
     void serve_session(bool readable, Instant now);
     void lose_session(const PostgresError& error, Instant now);
+    void judge_session(Instant now);
     void take(Answer& answer, Instant now);
     void observe(const Answer& answer, Instant now);
 
@@ -79,6 +88,7 @@ private:
     void act(Instant now);
     void carry_out(const Publish& publish, Instant now);
     void carry_out(const BuryRow& burial, Instant now);
+    void carry_out(const ReadRows& action, Instant now);
     template <class SessionAction>
     void carry_out(const SessionAction& action, Instant now);
 
@@ -99,6 +109,8 @@ private:
     Relay relay_;
     std::unique_ptr<Session> session_;
     bool session_ready_ = false;
+    Instant session_opened_at_{};
+    std::deque<BurialUnderWay> burials_;
     std::uint32_t session_failures_ = 0;
     Instant session_retry_at_{};
     std::unique_ptr<Producer> producer_;

@@ -24,7 +24,7 @@ ExitCode check_online(const Config& config) {
         return ExitCode::problems_found;
     });
     try {
-        const BrokerSurvey survey = survey_brokers(config.kafka(), config.relay(), std::chrono::seconds(10));
+        const BrokerSurvey survey = survey_brokers(config.kafka(), config.relay(), std::chrono::seconds(5));
         std::cout << "kafka ok: " << survey.brokers << " brokers, " << survey.topics << " topics\n";
     } catch (const KafkaUnreachable& error) {
         throw Unreachable(error.what());

@@ -40,7 +40,7 @@ std::optional<Action> Fleet::next(Instant now, LaneSet empty_lanes) {
         releasing_ = true;
         return ReleaseLanes{releasable};
     }
-    if (leaving_ && lanes.owned().empty() && !acquiring_) {
+    if (leaving_ && lanes.owned().empty() && !acquiring_ && empty_lanes == LaneSet::all()) {
         left_ = true;
         return LeaveFleet{};
     }
@@ -60,7 +60,7 @@ std::optional<Action> Fleet::next(Instant now, LaneSet empty_lanes) {
 
 Instant Fleet::wake_at() const {
     if (!open_ || left_) return never;
-    Instant at = renewing_ ? never : renew_at_;
+    Instant at = renewing_ || releasing_ ? never : renew_at_;
     if (!acquiring_ && !leaving_ && lanes.owned() != LaneSet::all()) at = std::min(at, acquire_at_);
     return at;
 }

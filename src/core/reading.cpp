@@ -45,7 +45,9 @@ void Reading::topic_failed(TopicIndex topic) {
 }
 
 std::uint32_t Reading::row_limit(const Window& window, Instant now) {
-    tokens_at_ = std::max(rows_per_second_.when(1, now), bytes_per_second_.when(1, now));
+    // Half a burst at a time: a read per row would cost the database more than the rows do.
+    const std::uint64_t worthwhile = std::max<std::uint64_t>(rows_per_second_.burst() / 2, 1);
+    tokens_at_ = std::max(rows_per_second_.when(worthwhile, now), bytes_per_second_.when(1, now));
     if (tokens_at_ > now) return 0;
     if (window.rows_free() < settings_.batch_rows / 2) return 0;  // rather wait than read in crumbs
     std::uint64_t limit = std::min({settings_.batch_rows, window.rows_free()});
@@ -67,7 +69,7 @@ std::optional<ReadUnderWay> Reading::choose_topic(LaneSet readable, Lanes& lanes
             topics.caught_up(index);  // invalidates `parked`: the rest has its turn next time
             return std::nullopt;
         }
-        const bool alone = topics.one_at_a_time(index);
+        const bool alone = topics.one_at_a_time(index, RowId{topic.resume_after.value + 1});
         if (alone && topic.in_flight > 0) continue;
         ++topic_turn_;
         return ReadUnderWay{.scope = ReadScope::topic,
@@ -117,7 +119,9 @@ std::optional<ReadUnderWay> Reading::choose(ReadScope scope, Lanes& lanes, Topic
                                 .limit = UINT32_MAX};
         }
         case ReadScope::topic:
-            return current.empty() ? std::nullopt : choose_topic(current, lanes, topics, mark);
+            // Lanes that come back and a topic that comes back would send each other back for ever: the lanes first.
+            if (current.empty() || !trusted(lanes, lanes.behind(), now).empty()) return std::nullopt;
+            return choose_topic(current, lanes, topics, mark);
         case ReadScope::sweep:
             return current.empty() ? std::nullopt : choose_sweep(current, mark, now);
     }

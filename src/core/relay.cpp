@@ -13,8 +13,10 @@ using namespace std::chrono_literals;
 constexpr Backoff failure_backoff{50ms, 5s};
 constexpr Duration delete_delay = 10ms;  // how long an acknowledged row may wait for company
 
-// A topic the broker has not yet taken a row for may fill only this part of the window: it may not exist.
+// A topic the broker has not yet taken a row for may fill only this part of the window: it may not exist. Its first
+// acknowledgement is waited for this long, so that it need not be read apart; then the others go on without it.
 constexpr std::uint32_t unproven_part = 16;
+constexpr Duration unproven_patience = 250ms;
 
 }  // namespace
 
@@ -58,7 +60,7 @@ void Relay::on(const ProducerLost&, Instant) {
 void Relay::on(const LeasesRenewed& event, Instant now) {
     const LaneSet before = fleet_.lanes.owned();
     fleet_.on(event);
-    const LaneSet lost = before - event.lanes;
+    const LaneSet lost = (before - event.lanes) | fleet_.lanes.leaving();
     for (std::uint8_t lane = 0; lane < lane_count; ++lane)
         if (lost.contains(lane)) reading_.lane_failed(lane);
     turn(now);
@@ -114,6 +116,10 @@ void Relay::drain() {
 }
 
 void Relay::fail_lane(std::uint8_t lane, RowId resume_after) {
+    // Rows that commit late may still appear above `low`, and reads leave the lane out meanwhile; so may rows of a
+    // topic that is being read again.
+    resume_after = std::min(resume_after, mark_.low());
+    for (const TopicIndex topic : topics_.parked()) resume_after = std::min(resume_after, topics_[topic].resume_after);
     fleet_.lanes.fail(lane, resume_after);
     reading_.lane_failed(lane);
 }
@@ -161,7 +167,7 @@ void Relay::turn(Instant now) {
         fleet_.lanes.restart();
         reading_.restart(now);
     }
-    for (std::uint8_t lane = 0; lane < lane_count; ++lane)
+    for (std::uint8_t lane = 0; lane < lane_count && !fleet_.lanes.settling().empty(); ++lane)
         if (fleet_.lanes.settling().contains(lane) && window_.in_flight_of(lane) == 0) fleet_.lanes.settled(lane);
     topics_.turn(now);
 }
@@ -183,12 +189,21 @@ Relay::Verdict Relay::judge(const RowHead& row, const ReadUnderWay& read, Instan
         topics_.pass_over(row.topic, row.id);
         return Verdict::skip;
     }
+    // A topic that goes one row at a time: the next one's turn comes when this one is home.
+    if (topic.in_flight > 0 && topics_.one_at_a_time(row.topic, row.id)) {
+        topics_.hold(row.topic, RowId{row.id.value - 1});
+        return Verdict::skip;
+    }
     if (row.bytes > limits_.message_bytes_max) {
         if (window_.rows_free() == 0) return Verdict::cut;
         condemn(row, "MSG_SIZE_TOO_LARGE", "larger than message.max.bytes", now);
         return Verdict::skip;
     }
-    if (!topic.proven && topic.in_flight >= std::max(settings_.in_flight_rows / unproven_part, 1U)) return Verdict::cut;
+    if (!topic.proven && topic.in_flight >= std::max(settings_.in_flight_rows / unproven_part, 1U)) {
+        if (now < topic.busy_since + unproven_patience) return Verdict::cut;
+        topics_.hold(row.topic, RowId{row.id.value - 1});
+        return Verdict::skip;
+    }
     if (row.payload_withheld) {
         reading_.withheld(row.bytes);
         return Verdict::cut;
@@ -219,9 +234,9 @@ void Relay::on(const RowsRead& event, Instant now) {
         last = row.id;
         if (verdict == Verdict::skip) continue;
         const Topics::Topic& topic = topics_[row.topic];
-        const bool solo = topic.in_flight == 0 && topics_.one_at_a_time(row.topic);
+        const bool solo = topic.in_flight == 0 && topics_.one_at_a_time(row.topic, row.id);
         admitted_.push_back({static_cast<std::uint32_t>(i), window_.admit(row, solo, now)});
-        topics_.admitted(row.topic);
+        topics_.admitted(row.topic, now);
         bytes += row.bytes;
     }
     const ReadUnderWay read = *reading_.under_way();
@@ -266,6 +281,7 @@ LaneSet Relay::empty_lanes() const {
 
 std::optional<Action> Relay::next(Instant now) {
     fleet_.lanes.lapse(now, mark_.low());
+    turn(now);
     if (auto action = fleet_.next(now, empty_lanes())) return action;
     if (session_open_ && producer_open_ && !draining_ && !recovering_) {
         // The next read goes out before the rows of the last one are published: the database works meanwhile.

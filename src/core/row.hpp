@@ -15,7 +15,8 @@ inline constexpr std::uint8_t lane_count = 64;  // fixed by the schema: lane = h
 // outbox.message.id. Within a key, id order is commit order where the writers of that key serialise.
 struct RowId {
     std::int64_t value = 0;
-    constexpr auto operator<=>(const RowId&) const = default;
+    constexpr auto operator<=>(const RowId&) const =
+        default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 misreads it
 };
 
 inline constexpr RowId no_row{INT64_MAX};  // above every id

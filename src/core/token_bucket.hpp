@@ -15,6 +15,7 @@ public:
     TokenBucket(std::uint64_t per_second, std::uint64_t burst)
         : rate_(static_cast<double>(per_second)), burst_(static_cast<double>(burst)), tokens_(burst_) {}
 
+    std::uint64_t burst() const { return static_cast<std::uint64_t>(burst_); }
     bool unlimited() const { return rate_ == 0; }
 
     // Whole tokens at hand.

@@ -59,6 +59,11 @@ void Topics::park(TopicIndex topic, RowId resume_after) {
     one.state = State::settling;
 }
 
+void Topics::admitted(TopicIndex topic, Instant now) {
+    Topic& one = at(topic);
+    if (one.in_flight++ == 0) one.busy_since = now;
+}
+
 void Topics::taken(TopicIndex topic) {
     Topic& one = at(topic);
     one.proven = true;
@@ -115,9 +120,9 @@ Instant Topics::retry_at() const {
     return first;
 }
 
-bool Topics::one_at_a_time(TopicIndex topic) const {
+bool Topics::one_at_a_time(TopicIndex topic, RowId row) const {
     const Topic& one = (*this)[topic];
-    return one.alone || one.resume_after < one.careful_upto;
+    return one.alone || row <= one.careful_upto;
 }
 
 }  // namespace outbox

@@ -35,8 +35,9 @@ public:
         Instant retry_at{};
         std::uint32_t failures = 0;  // in a row
         std::uint32_t in_flight = 0;
-        bool proven = false;  // the broker has taken a row since the producer was opened
-        bool alone = false;   // coming back after a failure: one row at a time until one is taken
+        Instant busy_since{};  // when in_flight last rose from 0
+        bool proven = false;   // the broker has taken a row since the producer was opened
+        bool alone = false;    // coming back after a failure: one row at a time until one is taken
     };
 
     Topics(std::vector<std::string> allow, std::uint64_t seed) : allow_(std::move(allow)), jitter_(seed) {}
@@ -45,7 +46,7 @@ public:
     const Topic& operator[](TopicIndex topic) const { return topics_[static_cast<std::size_t>(topic)]; }
     std::size_t size() const { return topics_.size(); }
 
-    void admitted(TopicIndex topic) { ++at(topic).in_flight; }
+    void admitted(TopicIndex topic, Instant now);
     void left_flight(TopicIndex topic) { --at(topic).in_flight; }
     void taken(TopicIndex topic);                                  // the broker acknowledged a row
     void fail(TopicIndex topic, RowId resume_after, Instant now);  // the topic cannot be written: back off
@@ -61,7 +62,8 @@ public:
     Instant retry_at() const;
 
     // One row at a time: after a failure until a row was taken, and through the rows that are under suspicion.
-    bool one_at_a_time(TopicIndex topic) const;
+    bool one_at_a_time(TopicIndex topic, RowId row) const;
+    void hold(TopicIndex topic, RowId resume_after) { park(topic, resume_after); }  // a row waits for another of it
 
 private:
     Topic& at(TopicIndex topic) { return topics_[static_cast<std::size_t>(topic)]; }

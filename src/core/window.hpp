@@ -46,7 +46,7 @@ public:
     void release(Slot slot);
     void condemn(Slot slot, std::string_view code, std::string_view text);
 
-    // Up to `rows_max` acknowledged rows, sorted by id, now deleting. The spans stay valid until deleted().
+    // Up to `rows_max` acknowledged rows, now deleting. The spans stay valid until deleted().
     DeleteRows take_deletes(std::size_t rows_max);
     std::size_t deleted();  // the oldest batch; how many rows that was
     BuryRow take_burial();

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "kafka/producer.hpp"
 
@@ -47,7 +48,7 @@ std::uint32_t message_bytes_max(const KafkaSettings& settings) {
 // Ours first, so that the operator's may replace what is a matter of taste; config/ refuses those that are not.
 KafkaConf producer_conf(const KafkaSettings& settings, const RelaySettings& relay) {
     KafkaConf conf(rd_kafka_conf_new());
-    const KafkaProperty defaults[] = {
+    const std::vector<KafkaProperty> defaults{
         {"client.id", "outbox-relay"},
         {"enable.idempotence", "true"},
         {"acks", "all"},

@@ -79,7 +79,7 @@ TimestampText timestamp_text(std::int64_t postgres_us) {
     const hh_mm_ss time(at - day);
     TimestampText text{'0', '0', '0', '0', '-', '0', '0', '-', '0', '0', 'T', '0', '0', ':',
                        '0', '0', ':', '0', '0', '.', '0', '0', '0', '0', '0', '0', 'Z'};
-    put_digits(&text[0], 4, static_cast<unsigned>(static_cast<int>(date.year())));
+    put_digits(text.data(), 4, static_cast<unsigned>(static_cast<int>(date.year())));
     put_digits(&text[5], 2, static_cast<unsigned>(date.month()));
     put_digits(&text[8], 2, static_cast<unsigned>(date.day()));
     put_digits(&text[11], 2, static_cast<unsigned>(time.hours().count()));

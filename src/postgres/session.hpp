@@ -58,6 +58,7 @@ public:
     short wanted() const;    // what poll(2) should wait for
     void pump(Instant now);  // call when poll(2) says so, and when deadline() has passed
     Instant deadline() const;
+    Instant waiting_since() const { return under_way_.empty() ? never : under_way_.front().sent_at; }
 
     void send(const RenewLeases&, Instant now);
     void send(const AcquireLanes&, Instant now);

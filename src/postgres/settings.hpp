@@ -9,7 +9,7 @@
 namespace outbox {
 
 struct PostgresSettings {
-    std::string dsn;                          // libpq's own syntax, URI or keywords; may hold a password: never print it
+    std::string dsn;  // libpq's own syntax, URI or keywords; may hold a password: never print it
     std::optional<SecretFile> password_file;  // re-read on every connect
 };
 

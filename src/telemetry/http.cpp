@@ -1,9 +1,11 @@
 #include "telemetry/http.hpp"
 
 #include <civetweb.h>
+#include <poll.h>
 #include <pthread.h>
 
 #include <array>
+#include <atomic>
 #include <exception>
 #include <stdexcept>
 #include <string_view>
@@ -81,10 +83,33 @@ void require_address(const std::string& listen) {
     }
 }
 
+// civetweb's listening thread looks up every two seconds, or when somebody calls: a stop would have to wait for it. So
+// somebody calls, on a thread of civetweb's, until the stop is through.
+struct Doorbell {
+    Doorbell(std::string to, std::uint16_t at) : host(std::move(to)), port(at) {}
+
+    static void* ring(void* argument) {
+        const std::unique_ptr<std::shared_ptr<Doorbell>> bell(static_cast<std::shared_ptr<Doorbell>*>(argument));
+        std::array<char, 64> ignored{};
+        for (int i = 0; i < 300 && !(*bell)->answered; ++i) {
+            mg_connection* call =
+                mg_connect_client((*bell)->host.c_str(), (*bell)->port, 0, ignored.data(), ignored.size());
+            if (call != nullptr) mg_close_connection(call);
+            static_cast<void>(::poll(nullptr, 0, 10));
+        }
+        return nullptr;
+    }
+
+    const std::string host;
+    const std::uint16_t port;
+    std::atomic<bool> answered = false;
+};
+
 }  // namespace
 
 struct HttpServer::Server {
     HttpContent content;
+    std::string host;     // to be called at
     std::string trouble;  // what civetweb said on the constructor's thread: why it could not start
     pthread_t constructor = pthread_self();
     std::unique_ptr<mg_context, FreeWith<mg_stop>> context;  // last, so that its threads end before what they use
@@ -108,6 +133,8 @@ struct HttpServer::Server {
 
 HttpServer::HttpServer(const HttpSettings& settings, HttpContent content) : server_(std::make_unique<Server>()) {
     require_address(settings.listen);
+    server_->host = settings.listen.substr(0, settings.listen.rfind(':'));
+    if (server_->host == "0.0.0.0") server_->host = "127.0.0.1";
     server_->content = std::move(content);
     std::array options{"listening_ports",
                        settings.listen.c_str(),
@@ -138,6 +165,12 @@ HttpServer::HttpServer(const HttpSettings& settings, HttpContent content) : serv
     if (mg_get_server_ports(server_->context.get(), 1, &bound) == 1) port_ = static_cast<std::uint16_t>(bound.port);
 }
 
-HttpServer::~HttpServer() = default;
+HttpServer::~HttpServer() {
+    auto* bell = new std::shared_ptr<Doorbell>(std::make_shared<Doorbell>(server_->host, port_));
+    const std::shared_ptr<Doorbell> own = *bell;
+    if (mg_start_thread(&Doorbell::ring, bell) != 0) delete bell;
+    server_->context.reset();
+    own->answered = true;
+}
 
 }  // namespace outbox

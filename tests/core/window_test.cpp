@@ -1,0 +1,217 @@
+#include "core/window.hpp"
+
+#include <doctest/doctest.h>
+
+#include <random>
+#include <set>
+
+using namespace outbox;
+
+namespace {
+
+constexpr Instant start{std::chrono::seconds(10)};
+
+RowHead row(std::int64_t id, std::uint32_t bytes = 100, std::uint8_t lane = 1) {
+    RowHead head;
+    head.id = RowId{id};
+    head.event_id[0] = static_cast<std::uint8_t>(id);
+    head.bytes = bytes;
+    head.lane = lane;
+    return head;
+}
+
+std::vector<RowId> vector_of(std::span<const RowId> ids) {
+    return {ids.begin(), ids.end()};
+}
+
+bool bit(const Window::Known& known, std::int64_t id) {
+    const auto at = static_cast<std::size_t>(id - known.base.value);
+    return at / 8 < known.bits.size() && ((known.bits[at / 8] >> (at % 8)) & 1U) != 0;
+}
+
+}  // namespace
+
+TEST_CASE("the window is bounded in rows and in bytes") {
+    Window window(3, 250);
+    CHECK(window.fits(250));
+    window.admit(row(1), false, start);
+    window.admit(row(2), false, start);
+    CHECK(window.fits(50));
+    CHECK_FALSE(window.fits(51));
+    CHECK(window.bytes_free() == 50);
+    window.admit(row(3, 0), false, start);
+    CHECK_FALSE(window.fits(0));
+    CHECK(window.rows_free() == 0);
+}
+
+TEST_CASE("a row larger than the window passes alone") {
+    Window window(3, 250);
+    CHECK(window.fits(1000));
+    const Slot slot = window.admit(row(1, 1000), false, start);
+    CHECK_FALSE(window.fits(1));
+    CHECK(window.bytes_free() == 0);
+    window.acknowledge(slot);
+    CHECK(window.fits(1000));
+}
+
+TEST_CASE("bytes count while a row is in flight, the row until it is deleted") {
+    Window window(10, 1000);
+    const Slot slot = window.admit(row(7), false, start);
+    CHECK(window.bytes_in_flight() == 100);
+    CHECK(window.in_flight_of(1) == 1);
+    CHECK(window.contains(RowId{7}));
+    window.acknowledge(slot);
+    CHECK(window.bytes_in_flight() == 0);
+    CHECK(window.in_flight_of(1) == 0);
+    CHECK(window.held_of(1) == 1);
+    CHECK(vector_of(window.take_deletes(10).ids) == std::vector{RowId{7}});
+    CHECK(window.contains(RowId{7}));
+    CHECK(window.deleted() == 1);
+    CHECK_FALSE(window.contains(RowId{7}));
+    CHECK(window.held_of(1) == 0);
+    CHECK(window.rows() == 0);
+}
+
+TEST_CASE("only acknowledged rows are deleted, by exact ids") {
+    Window window(10, 10'000);
+    std::vector<Slot> slots;
+    for (const std::int64_t id : {10, 20, 30, 40}) slots.push_back(window.admit(row(id), false, start));
+    window.acknowledge(slots[0]);
+    window.acknowledge(slots[2]);
+    const DeleteRows rows = window.take_deletes(10);
+    CHECK(vector_of(rows.ids) == std::vector{RowId{10}, RowId{30}});
+    CHECK(rows.event_ids.empty());
+    CHECK(window.rows_acknowledged() == 0);
+    CHECK(window.deletes_under_way() == 1);
+}
+
+TEST_CASE("two deletes can be under way, and are answered in the order they were sent") {
+    Window window(10, 10'000);
+    for (const std::int64_t id : {1, 2, 3}) window.acknowledge(window.admit(row(id), false, start));
+    window.take_deletes(2);
+    window.take_deletes(2);
+    CHECK(window.deletes_under_way() == 2);
+    CHECK(window.deleted() == 2);
+    CHECK(window.contains(RowId{3}));
+    CHECK(window.deleted() == 1);
+    CHECK(window.rows() == 0);
+}
+
+TEST_CASE("after a lost session deletes under way are sent again, with event ids") {
+    Window window(10, 10'000);
+    const Slot one = window.admit(row(1), false, start);
+    const Slot two = window.admit(row(2), false, start);
+    const Slot three = window.admit(row(3), false, start);
+    window.acknowledge(one);
+    window.take_deletes(10);
+    window.acknowledge(two);
+    window.session_lost();
+    CHECK(window.deletes_under_way() == 0);
+    CHECK(window.rows_acknowledged() == 2);
+    const DeleteRows again = window.take_deletes(10);
+    CHECK(vector_of(again.ids) == std::vector{RowId{1}, RowId{2}});
+    REQUIRE(again.event_ids.size() == 2);
+    CHECK(again.event_ids[1][0] == 2);
+    window.deleted();
+    window.acknowledge(three);  // read on the old session, acknowledged on the new one
+    CHECK(window.take_deletes(10).event_ids.size() == 1);
+    window.deleted();
+    window.acknowledge(window.admit(row(4), false, start));
+    CHECK(window.take_deletes(10).event_ids.empty());
+}
+
+TEST_CASE("rows of an earlier session are deleted apart from those of this one") {
+    Window window(10, 10'000);
+    const Slot old = window.admit(row(1), false, start);
+    window.session_lost();
+    const Slot fresh = window.admit(row(2), false, start);
+    window.acknowledge(old);
+    window.acknowledge(fresh);
+    const DeleteRows first = window.take_deletes(10);
+    CHECK(vector_of(first.ids) == std::vector{RowId{1}});
+    CHECK(first.event_ids.size() == 1);
+    const DeleteRows second = window.take_deletes(10);
+    CHECK(vector_of(second.ids) == std::vector{RowId{2}});
+    CHECK(second.event_ids.empty());
+}
+
+TEST_CASE("a condemned row is buried once, and again after a lost session") {
+    Window window(10, 10'000);
+    window.condemn(window.admit(row(5), true, start), "TOO_BAD", "because");
+    CHECK(window.burial_waiting());
+    CHECK(window.bytes_in_flight() == 0);
+    BuryRow burial = window.take_burial();
+    CHECK(burial.id == RowId{5});
+    CHECK(burial.event_id[0] == 5);
+    CHECK_FALSE(window.burial_waiting());
+    window.session_lost();
+    CHECK(window.burial_waiting());
+    burial = window.take_burial();
+    CHECK(burial.code == "TOO_BAD");
+    CHECK(burial.text == "because");
+    CHECK(window.contains(RowId{5}));
+    window.buried();
+    CHECK(window.rows() == 0);
+    CHECK(window.held_of(1) == 0);
+}
+
+TEST_CASE("a released row is gone and may be read again") {
+    Window window(1, 100);
+    window.release(window.admit(row(5), false, start));
+    CHECK_FALSE(window.contains(RowId{5}));
+    CHECK(window.bytes_in_flight() == 0);
+    window.admit(row(5), true, start);
+    CHECK(window.contains(RowId{5}));
+}
+
+TEST_CASE("the rows above a mark are told as a bitmap, least significant bit first") {
+    Window window(10, 10'000);
+    for (const std::int64_t id : {5, 11, 12, 27}) window.admit(row(id), false, start);
+    const Window::Known known = window.known_above(RowId{10});
+    CHECK(known.base == RowId{11});
+    REQUIRE(known.bits.size() == 3);
+    CHECK(known.bits[0] == 3);
+    for (std::int64_t id = 11; id < 40; ++id) CHECK(bit(known, id) == (id == 11 || id == 12 || id == 27));
+    CHECK(known.rows_beyond == 0);
+}
+
+TEST_CASE("rows too far above the mark for the bitmap are counted") {
+    Window window(10, 10'000);
+    window.admit(row(1), false, start);
+    window.admit(row(std::int64_t{1} << 40), false, start);
+    window.admit(row((std::int64_t{1} << 40) + 1), false, start);
+    const Window::Known known = window.known_above(RowId{0});
+    CHECK(known.bits.size() == 1);
+    CHECK(known.rows_beyond == 2);
+}
+
+TEST_CASE("the lowest row is known") {
+    Window window(10, 10'000);
+    CHECK_FALSE(window.lowest().has_value());
+    window.admit(row(9), false, start);
+    const Slot three = window.admit(row(3), false, start);
+    CHECK(window.lowest() == RowId{3});
+    window.release(three);
+    CHECK(window.lowest() == RowId{9});
+}
+
+TEST_CASE("the id table finds exactly what is in it, whatever comes and goes") {
+    constexpr std::uint64_t seed = 42;
+    CAPTURE(seed);
+    std::mt19937_64 random(seed);
+    IdMap map(64);
+    std::set<std::int64_t> model;
+    for (int step = 0; step < 20'000; ++step) {
+        const auto id = static_cast<std::int64_t>(random() % 200) * (random() % 2 == 0 ? 1 : 256);
+        if (model.contains(id)) {
+            map.erase(RowId{id});
+            model.erase(id);
+        } else if (model.size() < 64) {
+            map.insert(RowId{id}, Slot{static_cast<std::uint32_t>(id)});
+            model.insert(id);
+        }
+        if (step % 16 != 0) continue;
+        for (std::int64_t other = 0; other < 200; ++other)
+            REQUIRE(map.find(RowId{other}).has_value() == model.contains(other));
+    }
+}

@@ -1,0 +1,120 @@
+"""A TCP proxy that misbehaves on demand: cuts, stalls, refuses, delays. One asyncio loop in a thread of its own."""
+import asyncio
+import socket
+import threading
+
+from .waiting import free_port
+
+
+class FaultProxy:
+    """Listens on 127.0.0.1:`port` and forwards to `target` (host, port), which may be set later."""
+
+    def __init__(self, target=None):
+        self.target = target
+        self.port = free_port()
+        self._delay = 0.0
+        self._server = None
+        self._writers = set()
+        self._loop = asyncio.new_event_loop()
+        self._flowing = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+        self._thread.start()
+        self._call(self._listen())
+        self.resume()
+
+    def cut(self):
+        """Resets every connection there is; new ones are welcome."""
+        self._call(self._cut())
+
+    def stall(self):
+        """Keeps connections open and accepts new ones, but moves no byte until `resume`."""
+        self._call(self._set(self._flowing.clear))
+
+    def resume(self):
+        self._call(self._set(self._flowing.set))
+
+    def refuse(self):
+        """New connections are refused, as if nobody listened; existing ones are reset."""
+        self._call(self._refuse())
+
+    def accept(self):
+        self._call(self._listen())
+
+    def delay(self, seconds):
+        """Holds back every chunk for that long, in each direction."""
+        self._delay = seconds
+
+    def heal(self):
+        """Undoes everything: what a test calls when it is done."""
+        self.delay(0.0)
+        self.resume()
+        self.accept()
+
+    def connections(self):
+        return len(self._writers) // 2
+
+    def close(self):
+        if self._thread.is_alive():
+            self._call(self._refuse())
+            self._call(self._cancel_all())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def _call(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    async def _set(self, change):
+        change()
+
+    async def _listen(self):
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def _refuse(self):
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        await self._cut()
+
+    async def _cut(self):
+        for writer in list(self._writers):
+            connection = writer.get_extra_info("socket")
+            if connection is not None:  # linger 0: the peer sees a reset, not an orderly end
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            writer.transport.abort()
+
+    @staticmethod
+    async def _cancel_all():
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, client_reader, client_writer):
+        writers = {client_writer}
+        self._writers.add(client_writer)
+        try:
+            server_reader, server_writer = await asyncio.open_connection(*self.target)
+            writers.add(server_writer)
+            self._writers.add(server_writer)
+            pumps = [asyncio.ensure_future(self._pump(client_reader, server_writer)),
+                     asyncio.ensure_future(self._pump(server_reader, client_writer))]
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+        except OSError:
+            pass  # the target is down: the client's connection ends
+        finally:
+            self._writers -= writers
+            for writer in writers:
+                writer.close()
+
+    async def _pump(self, reader, writer):
+        while data := await reader.read(65536):
+            await self._flowing.wait()
+            if self._delay:
+                await asyncio.sleep(self._delay)
+            writer.write(data)
+            await writer.drain()

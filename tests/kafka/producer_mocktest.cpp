@@ -1,0 +1,391 @@
+#include <doctest/doctest.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "kafka/producer.hpp"
+#include "support/mock_cluster.hpp"
+
+namespace outbox {
+
+namespace {
+
+using namespace std::chrono_literals;
+using testing::MockCluster;
+using testing::Record;
+using Clock = std::chrono::steady_clock;
+
+constexpr TopicIndex topic_t{0};
+
+RowContent row_of(std::string_view payload, std::string_view key = "k") {
+    RowContent row;
+    row.topic = "t";
+    row.key = key;
+    row.payload = payload;
+    row.headers = "{}";
+    return row;
+}
+
+Slot slot(std::size_t number) {
+    return Slot{static_cast<std::uint32_t>(number)};
+}
+
+// A producer and everything it has reported.
+struct Publisher {
+    explicit Publisher(const KafkaSettings& settings, const RelaySettings& relay = {}) : producer(settings, relay) {}
+
+    // Collects when the descriptor says so, until `done` or the time is up. True when `done`.
+    bool collect_until(const std::function<bool()>& done, std::chrono::milliseconds time = 10s) {
+        for (const auto give_up = Clock::now() + time; !done();) {
+            if (Clock::now() > give_up) return false;
+            pollfd wait{producer.descriptor(), POLLIN, 0};
+            if (poll(&wait, 1, 20) > 0) producer.collect(reports);
+        }
+        return true;
+    }
+    bool collect_reports(std::size_t rows) {
+        return collect_until([&] { return reports.delivered.size() + reports.failed.size() >= rows; });
+    }
+    bool saw_notice(std::string_view code) const {
+        return std::any_of(reports.notices.begin(), reports.notices.end(),
+                           [&](const ProducerNotice& notice) { return notice.code == code; });
+    }
+
+    Producer producer;
+    ProducerReports reports;
+};
+
+}  // namespace
+
+TEST_CASE("a row arrives with exactly its key, payload and headers") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings());
+    std::string all_bytes;
+    for (int byte = 0; byte < 256; ++byte) all_bytes.push_back(static_cast<char>(byte));
+    RowContent row = row_of(all_bytes, "schlüssel\xF0\x9F\x98\x80");
+    row.headers = R"({"trace": "ü", "": "empty name"})";
+    row.event_id = {0xab, 0xcd};
+    row.created_at_us = 1;
+    CHECK_FALSE(publisher.producer.publish(topic_t, row, slot(7)));
+    REQUIRE(publisher.collect_reports(1));
+    CHECK(publisher.reports.delivered == std::vector{slot(7)});
+    CHECK(publisher.producer.queued() == 0);
+
+    const std::vector<Record> records = cluster.consume("t", 1);
+    REQUIRE(records.size() == 1);
+    CHECK(records[0].key == "schlüssel\xF0\x9F\x98\x80");
+    CHECK(records[0].value == all_bytes);
+    const std::vector<std::pair<std::string, std::string>> headers{{"trace", "ü"},
+                                                                   {"", "empty name"},
+                                                                   {"id", "abcd0000-0000-0000-0000-000000000000"},
+                                                                   {"created_at", "2000-01-01T00:00:00.000001Z"}};
+    CHECK(records[0].headers == headers);
+    // Born when it is published: a row that waited out an outage must not be past the topic's retention.
+    const auto now =
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch());
+    CHECK(std::abs(records[0].timestamp_ms - now.count()) < 60'000);
+}
+
+TEST_CASE("a tombstone, an empty payload, an empty key and no key are four different things") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings());
+    RowContent tombstone = row_of("");
+    tombstone.payload.reset();
+    RowContent keyless = row_of("x");
+    keyless.key.reset();
+    const std::vector<RowContent> rows{tombstone, row_of(""), row_of("x", ""), keyless};
+    for (std::size_t i = 0; i < rows.size(); ++i) CHECK_FALSE(publisher.producer.publish(topic_t, rows[i], slot(i)));
+    REQUIRE(publisher.collect_reports(4));
+
+    const std::vector<Record> records = cluster.consume("t", 4);
+    REQUIRE(records.size() == 4);
+    CHECK_FALSE(records[0].value.has_value());
+    CHECK(records[1].value == "");
+    CHECK(records[2].key == "");
+    CHECK_FALSE(records[3].key.has_value());
+}
+
+TEST_CASE("the rows of a partition arrive in order and each is reported once by its slot") {
+    constexpr std::size_t rows = 5000;
+    MockCluster cluster(3);
+    cluster.create_topic("t", 4);
+    Publisher publisher(cluster.settings());
+    for (std::size_t i = 0; i < rows; ++i)
+        CHECK_FALSE(
+            publisher.producer.publish(topic_t, row_of(std::to_string(i), "key" + std::to_string(i % 10)), slot(i)));
+    REQUIRE(publisher.collect_reports(rows));
+    std::vector<Slot> delivered = publisher.reports.delivered;
+    std::sort(delivered.begin(), delivered.end());
+    REQUIRE(delivered.size() == rows);
+    for (std::size_t i = 0; i < rows; ++i) REQUIRE(delivered[i] == slot(i));
+
+    const std::vector<Record> records = cluster.consume("t", rows);
+    REQUIRE(records.size() == rows);
+    std::map<std::int32_t, int> last;
+    for (const Record& record : records) {
+        const int number = std::stoi(record.value.value_or("-1"));
+        const auto [before, first] = last.try_emplace(record.partition, number);
+        CHECK((first || before->second < number));
+        before->second = number;
+    }
+    CHECK(last.size() > 1);
+}
+
+TEST_CASE("rows of several topics go to theirs") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    cluster.create_topic("other", 1);
+    Publisher publisher(cluster.settings());
+    RowContent other = row_of("to other");
+    other.topic = "other";
+    CHECK_FALSE(publisher.producer.publish(TopicIndex{3}, other, slot(1)));
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("to t"), slot(2)));
+    REQUIRE(publisher.collect_reports(2));
+    REQUIRE(cluster.consume("other", 1).size() == 1);
+    CHECK(cluster.consume("other", 1)[0].value == "to other");
+    CHECK(cluster.consume("t", 1)[0].value == "to t");
+}
+
+TEST_CASE("a row the broker finds too large fails as the row's fault") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings());
+    cluster.answer_produce({RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE});
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("large"), slot(1)));
+    REQUIRE(publisher.collect_reports(1));
+    REQUIRE(publisher.reports.failed.size() == 1);
+    const FailedRow& failed = publisher.reports.failed.front();
+    CHECK(failed.slot == slot(1));
+    CHECK(failed.failure.kind == FailureKind::row);
+    CHECK(failed.failure.code == "MSG_SIZE_TOO_LARGE");
+    CHECK_FALSE(failed.refused_locally);
+}
+
+TEST_CASE("a row above message.max.bytes is refused on the spot and no report follows") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    const KafkaSettings settings = cluster.settings({{"message.max.bytes", "10000"}});
+    CHECK(message_bytes_max(settings) == 10000);
+    CHECK(message_bytes_max(cluster.settings()) == 1048588);
+    Publisher publisher(settings);
+    const auto failure = publisher.producer.publish(topic_t, row_of(std::string(10001, 'x')), slot(1));
+    REQUIRE(failure);
+    CHECK(failure->kind == FailureKind::row);
+    CHECK(failure->code == "MSG_SIZE_TOO_LARGE");
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("small"), slot(2)));
+    REQUIRE(publisher.collect_reports(1));
+    CHECK(publisher.reports.delivered == std::vector{slot(2)});
+    CHECK(publisher.reports.failed.empty());
+    CHECK(publisher.producer.queued() == 0);
+}
+
+TEST_CASE("a row whose headers are no object of strings is refused on the spot") {
+    MockCluster cluster;
+    Publisher publisher(cluster.settings());
+    RowContent row = row_of("x");
+    row.headers = "[]";
+    const auto failure = publisher.producer.publish(topic_t, row, slot(1));
+    REQUIRE(failure);
+    CHECK(failure->kind == FailureKind::row);
+    CHECK(failure->code == "INVALID_HEADERS");
+    CHECK(publisher.producer.queued() == 0);
+}
+
+TEST_CASE("more rows than the queue holds are pushed back and nothing of them is reported") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    RelaySettings relay;
+    relay.in_flight_rows = 10;
+    Publisher publisher(cluster.settings({{"linger.ms", "500"}}), relay);
+    for (std::size_t i = 0; i < 20; ++i) REQUIRE_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(i)));
+    const auto failure = publisher.producer.publish(topic_t, row_of("x"), slot(20));
+    REQUIRE(failure);
+    CHECK(failure->kind == FailureKind::back_pressure);
+    CHECK(publisher.collect_reports(20));
+    CHECK(publisher.reports.delivered.size() == 20);
+}
+
+TEST_CASE("a topic that does not exist fails as the topic's fault while others go on") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    cluster.answer_metadata("missing", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    Publisher publisher(cluster.settings({{"topic.metadata.propagation.max.ms", "200"}}));
+    RowContent row = row_of("x");
+    row.topic = "missing";
+    CHECK_FALSE(publisher.producer.publish(TopicIndex{1}, row, slot(1)));
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(2)));
+    REQUIRE(publisher.collect_reports(2));
+    CHECK(publisher.reports.delivered == std::vector{slot(2)});
+    REQUIRE(publisher.reports.failed.size() == 1);
+    CHECK(publisher.reports.failed[0].slot == slot(1));
+    CHECK(publisher.reports.failed[0].failure.kind == FailureKind::topic);
+    CHECK_FALSE(publisher.producer.fatal());
+    // Known to be missing by now: refused on the spot.
+    const auto refused = publisher.producer.publish(TopicIndex{1}, row, slot(3));
+    if (refused) CHECK(refused->kind == FailureKind::topic);
+}
+
+TEST_CASE("a topic that may not be written fails as the topic's fault and can be written again later") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings());
+    cluster.answer_produce({RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED});
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(1)));
+    REQUIRE(publisher.collect_reports(1));
+    REQUIRE(publisher.reports.failed.size() == 1);
+    CHECK(publisher.reports.failed[0].failure.kind == FailureKind::topic);
+    CHECK(publisher.reports.failed[0].failure.code == "TOPIC_AUTHORIZATION_FAILED");
+    publisher.reports.clear();
+    // Refused on the spot until librdkafka has looked at the topic again.
+    const bool taken = publisher.collect_until([&] {
+        const auto failure = publisher.producer.publish(topic_t, row_of("x"), slot(2));
+        if (failure) CHECK(failure->kind == FailureKind::topic);
+        return !failure;
+    });
+    REQUIRE(taken);
+    REQUIRE(publisher.collect_reports(1));
+    CHECK(publisher.reports.delivered == std::vector{slot(2)});
+}
+
+TEST_CASE("what librdkafka can retry is delivered in the end, in order, and no failure is reported") {
+    MockCluster cluster(3);
+    cluster.create_topic("t", 1);
+    for (const auto error : {RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+                             RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE}) {
+        CAPTURE(std::string(rd_kafka_err2name(error)));
+        Publisher publisher(cluster.settings({{"retry.backoff.ms", "20"}, {"linger.ms", "0"}}));
+        const std::size_t before = cluster.consume("t", 0).size();
+        cluster.answer_produce({error, error});
+        for (std::size_t i = 0; i < 50; ++i)
+            CHECK_FALSE(publisher.producer.publish(topic_t, row_of(std::to_string(i)), slot(i)));
+        REQUIRE(publisher.collect_reports(50));
+        CHECK(publisher.reports.failed.empty());
+        const std::vector<Record> records = cluster.consume("t", before + 50);
+        REQUIRE(records.size() == before + 50);
+        for (std::size_t i = 0; i < 50; ++i) CHECK(records[before + i].value == std::to_string(i));
+    }
+}
+
+TEST_CASE("while all brokers are down nothing is reported, and when one is up again all is delivered") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings({{"reconnect.backoff.max.ms", "200"}}));
+    CHECK_FALSE(publisher.producer.connected());
+    REQUIRE(publisher.collect_until([&] { return publisher.producer.connected(); }));
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("before"), slot(0)));
+    REQUIRE(publisher.collect_reports(1));
+
+    cluster.take_down();
+    REQUIRE(publisher.collect_until([&] { return !publisher.producer.connected(); }));
+    for (std::size_t i = 1; i <= 20; ++i)
+        CHECK_FALSE(publisher.producer.publish(topic_t, row_of(std::to_string(i)), slot(i)));
+    CHECK_FALSE(publisher.collect_until([&] { return publisher.reports.delivered.size() > 1; }, 1500ms));
+    CHECK(publisher.reports.failed.empty());
+    CHECK(publisher.producer.queued() == 20);
+    CHECK_FALSE(publisher.producer.connected());
+    CHECK_FALSE(publisher.producer.fatal());
+    CHECK(publisher.saw_notice("_ALL_BROKERS_DOWN"));
+
+    cluster.bring_up();
+    REQUIRE(publisher.collect_reports(21));
+    CHECK(publisher.reports.failed.empty());
+    CHECK(publisher.producer.connected());
+    const std::vector<Record> records = cluster.consume("t", 21);
+    REQUIRE(records.size() == 21);
+    for (std::size_t i = 1; i <= 20; ++i) CHECK(records[i].value == std::to_string(i));
+}
+
+TEST_CASE("a purge reports every row that was not acknowledged as failed in doubt") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    // One batch a request, so that some rows are on their way and some still wait.
+    Publisher publisher(cluster.settings({{"linger.ms", "0"}, {"batch.num.messages", "10"}}));
+    REQUIRE(publisher.collect_until([&] { return publisher.producer.connected(); }));
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(0)));
+    REQUIRE(publisher.collect_reports(1));
+    publisher.reports.clear();
+    cluster.delay_answers(3s);
+    for (std::size_t i = 1; i <= 200; ++i) CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(i)));
+    CHECK_FALSE(publisher.collect_until([&] { return !publisher.reports.delivered.empty(); }, 200ms));
+    publisher.producer.purge();
+    REQUIRE(publisher.collect_reports(200));
+    CHECK(publisher.reports.delivered.empty());
+    CHECK(publisher.producer.queued() == 0);
+    std::vector<Slot> failed;
+    for (const FailedRow& row : publisher.reports.failed) {
+        failed.push_back(row.slot);
+        CHECK(row.failure.kind == FailureKind::in_doubt);
+        CHECK_FALSE(row.refused_locally);
+    }
+    std::sort(failed.begin(), failed.end());
+    REQUIRE(failed.size() == 200);
+    for (std::size_t i = 0; i < 200; ++i) CHECK(failed[i] == slot(i + 1));
+}
+
+TEST_CASE("a gap in the sequence turns the producer fatal, every row is reported and a new producer works") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    {
+        Publisher publisher(cluster.settings());
+        cluster.answer_produce({RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER});
+        CHECK_FALSE(publisher.producer.fatal());
+        for (std::size_t i = 0; i < 10; ++i) CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(i)));
+        REQUIRE(publisher.collect_until([&] { return publisher.producer.fatal(); }));
+        publisher.producer.purge();
+        REQUIRE(publisher.collect_reports(10));
+        CHECK(publisher.reports.delivered.empty());
+        CHECK(publisher.reports.failed.size() == 10);
+        CHECK(publisher.saw_notice("OUT_OF_ORDER_SEQUENCE_NUMBER"));
+        const auto failure = publisher.producer.publish(topic_t, row_of("x"), slot(10));
+        REQUIRE(failure);
+        CHECK(failure->kind == FailureKind::fatal);
+    }
+    Publisher successor(cluster.settings());
+    CHECK_FALSE(successor.producer.publish(topic_t, row_of("y"), slot(0)));
+    REQUIRE(successor.collect_reports(1));
+    CHECK(successor.reports.delivered == std::vector{slot(0)});
+}
+
+TEST_CASE("a producer is destroyed at once whatever is under way") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    cluster.take_down();
+    const auto begin = Clock::now();
+    {
+        Publisher publisher(cluster.settings());
+        for (std::size_t i = 0; i < 100; ++i) CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(i)));
+    }
+    CHECK(Clock::now() - begin < 3s);
+}
+
+TEST_CASE("a keyed row goes to the partition that Java producers choose") {
+    // Hashes from Kafka's own test of Utils.murmur2; partition = (hash & 0x7fffffff) % partitions.
+    const std::map<std::string, std::int32_t> hashes{{"21", -973932308},
+                                                     {"foobar", -790332482},
+                                                     {"a-little-bit-long-string", -985981536},
+                                                     {"a-little-bit-longer-string", -1486304829},
+                                                     {"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971},
+                                                     {"abc", 479470107}};
+    constexpr std::int32_t partitions = 12;
+    MockCluster cluster;
+    cluster.create_topic("t", partitions);
+    Publisher publisher(cluster.settings());
+    for (const auto& [key, hash] : hashes) CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x", key), slot(0)));
+    REQUIRE(publisher.collect_reports(hashes.size()));
+    const std::vector<Record> records = cluster.consume("t", hashes.size());
+    REQUIRE(records.size() == hashes.size());
+    for (const Record& record : records) {
+        CAPTURE(*record.key);
+        CHECK(record.partition == (hashes.at(*record.key) & 0x7fffffff) % partitions);
+    }
+}
+
+}  // namespace outbox

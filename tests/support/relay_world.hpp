@@ -1,0 +1,148 @@
+// A small, strict world for Relay, in memory: the outbox table with its writers, the session that executes statements
+// in the order they were sent, and the broker. Nothing happens by itself: a test, or run_for(), moves it on.
+// Whatever breaks a promise of the relay is written down in `violations`.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/relay.hpp"
+
+namespace outbox {
+
+struct RelayWorldSettings {
+    RelaySettings relay;
+    TopicSettings topics;
+    PacingSettings pacing;
+    RelayLimits limits;
+};
+
+struct NewRow {
+    int key = 0;  // its lane is key % 64
+    std::string topic = "orders";
+    std::uint32_t bytes = 200;
+};
+
+class RelayWorld {
+public:
+    explicit RelayWorld(RelayWorldSettings settings = {});
+
+    // ---- writers ----
+    using Writer = std::uint64_t;
+    Writer begin();
+    RowId insert(Writer writer, const NewRow& row);
+    void commit(Writer writer);
+    void rollback(Writer writer);
+    void prepare(Writer writer);  // commit() and rollback() end it as well
+    RowId insert(const NewRow& row = {});
+    void insert_many(std::size_t count, const NewRow& row = {});
+
+    // ---- the session ----
+    void open_session();
+    void lose_session();
+    bool execute();  // the oldest statement takes effect; its answer is on its way
+    bool answer();   // the oldest answer arrives
+    void answer_all();
+    void steal(std::uint8_t lane) { owners[lane] = Owner::another; }
+
+    // ---- the broker ----
+    void open_producer();
+    void lose_producer();
+    std::size_t deliver(std::size_t rows_max);
+    void fail(FailureKind kind, const std::vector<std::size_t>& places);  // positions in `in_flight`
+    void fail_all(FailureKind kind);
+    void fail_topic(FailureKind kind, const std::string& topic);
+
+    // ---- time ----
+    void start();  // session, producer, leases: ready to relay
+    void act();    // everything the relay wants now
+    bool step();   // everything that is on its way arrives
+    void run_for(Duration duration);
+    void prove(const std::string& topic);  // the broker has taken a row of it
+    Writer hold_low();                     // a writer that stays open keeps `low` where it is
+    std::string problems() const;          // all violations
+    bool drained_dry() const { return table.empty() && in_flight.empty() && relay.window().rows() == 0; }
+
+    enum class Owner : std::uint8_t { nobody, us, another };
+    struct Row {
+        RowId id;
+        EventId event_id{};
+        NewRow row;
+        Writer writer = 0;  // 0: committed
+        std::uint8_t lane() const { return static_cast<std::uint8_t>(row.key % lane_count); }
+    };
+    struct Record {
+        Slot slot{};
+        Row row;
+    };
+
+    Relay relay;
+    Instant now{std::chrono::seconds(1000)};
+    std::map<std::int64_t, Row> table;
+    std::deque<Record> in_flight;
+    std::vector<RowId> published;  // as handed to the producer
+    std::vector<RowId> persisted;  // as the broker wrote them
+    std::vector<RowId> buried;
+    std::vector<Action> actions;  // spans in them are stale, but their sizes are not
+    std::vector<ReadRows> reads;  // the same
+    std::vector<RowId> deleted;   // asked for by executed statements
+    std::size_t guarded_deletes = 0;
+    std::vector<std::string> violations;
+    std::array<Owner, lane_count> owners{};
+    std::uint32_t living = 1;
+    std::uint32_t rank = 0;
+    std::int64_t last_id = 0;
+    std::uint64_t bytes_in_flight_max = 0;
+    bool broker_up = true;
+    bool left = false;
+    std::set<EventId> lost;  // committed and neither persisted nor buried yet
+
+private:
+    struct Command {
+        Action action;
+        Instant sent_at;
+        std::vector<RowId> ids;
+        std::vector<EventId> event_ids;
+        std::vector<std::uint8_t> known;
+    };
+    struct Left {};
+    struct Answer {
+        std::variant<LeasesRenewed, LanesAcquired, LanesReleased, RowsRead, ProbeAnswered, RowsDeleted, RowsBuried,
+                     Left>
+            event;
+        std::vector<RowHead> rows;
+        std::vector<Row> contents;
+        std::vector<Holder> holders;
+    };
+
+    void send(const Action& action);
+    void publish(const Publish& action);
+    void no_busy_loop();
+    Answer run(const Command& command);
+    Answer run_read(const Command& command, const ReadRows& read);
+    Answer run_delete(const Command& command);
+    Answer run_acquire(const Command& command);
+    void persist(const Row& row);
+    void violation(const std::string& what, RowId id);
+
+    std::deque<Command> commands_;
+    std::deque<Answer> answers_;
+    std::vector<Row> batch_;          // contents of the last read
+    std::map<Writer, bool> writers_;  // true: prepared
+    std::set<EventId> acknowledged_;
+    std::set<EventId> seen_;
+    std::map<std::pair<std::string, int>, RowId> last_of_key_;
+    LaneSet given_back_;
+    Writer next_writer_ = 1;
+    std::uint64_t next_event_ = 1;
+    bool session_ = false;
+    bool producer_ = false;
+};
+
+}  // namespace outbox
