@@ -205,6 +205,8 @@ void Worker::observe(const Answer& answer, Instant now) {
 }
 
 void Worker::lose_session(const PostgresError& error, Instant now) {
+    session_refused_ = !error.unreachable();
+    if (session_ready_ && !session_refused_) session_failures_ = 0;
     ++session_failures_;
     const Duration delay = session_backoff.delay(session_failures_, jitter());
     session_retry_at_ = now + delay;
@@ -225,11 +227,11 @@ void Worker::lose_session(const PostgresError& error, Instant now) {
     if (relay_.drained()) left_ = true;  // the farewell went out; nothing is left to be told
 }
 
-// A session is well when it has lasted, or when it is the first try: one that is refused a statement as soon as it is
-// open (a grant is missing, a disk is full) must neither look ready in between nor be tried at full speed.
+// A session that follows a refused statement (a grant is missing, a disk is full) is well only when it has lasted: it
+// must neither look ready in between nor be tried at full speed.
 void Worker::judge_session(Instant now) {
     if (!session_ready_) return;
-    const bool proven = session_failures_ == 0 || now >= session_opened_at_ + session_trial;
+    const bool proven = !session_refused_ || now >= session_opened_at_ + session_trial;
     if (now - session_->waiting_since() >= answer_patience) {
         if (troubles().postgres.empty()) trouble(&WorkerTroubles::postgres, "no answer for more than 5 s");
     } else if (proven && !troubles().postgres.empty()) {

@@ -110,6 +110,7 @@ private:
     std::unique_ptr<Session> session_;
     bool session_ready_ = false;
     Instant session_opened_at_{};
+    bool session_refused_ = false;  // the last one ended because the server refused a statement
     std::deque<BurialUnderWay> burials_;
     std::uint32_t session_failures_ = 0;
     Instant session_retry_at_{};

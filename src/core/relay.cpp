@@ -189,8 +189,8 @@ Relay::Verdict Relay::judge(const RowHead& row, const ReadUnderWay& read, Instan
         topics_.pass_over(row.topic, row.id);
         return Verdict::skip;
     }
-    // A topic that goes one row at a time: the next one's turn comes when this one is home.
-    if (topic.in_flight > 0 && topics_.one_at_a_time(row.topic, row.id)) {
+    // A topic that goes one row at a time: the next one's turn comes when this one is home, be that one suspect or not.
+    if (topic.in_flight > 0 && (topic.solo_in_flight || topics_.one_at_a_time(row.topic, row.id))) {
         topics_.hold(row.topic, RowId{row.id.value - 1});
         return Verdict::skip;
     }
@@ -236,7 +236,7 @@ void Relay::on(const RowsRead& event, Instant now) {
         const Topics::Topic& topic = topics_[row.topic];
         const bool solo = topic.in_flight == 0 && topics_.one_at_a_time(row.topic, row.id);
         admitted_.push_back({static_cast<std::uint32_t>(i), window_.admit(row, solo, now)});
-        topics_.admitted(row.topic, now);
+        topics_.admitted(row.topic, solo, now);
         bytes += row.bytes;
     }
     const ReadUnderWay read = *reading_.under_way();

@@ -59,9 +59,16 @@ void Topics::park(TopicIndex topic, RowId resume_after) {
     one.state = State::settling;
 }
 
-void Topics::admitted(TopicIndex topic, Instant now) {
+void Topics::admitted(TopicIndex topic, bool solo, Instant now) {
     Topic& one = at(topic);
+    one.solo_in_flight = solo;
     if (one.in_flight++ == 0) one.busy_since = now;
+}
+
+void Topics::left_flight(TopicIndex topic) {
+    Topic& one = at(topic);
+    --one.in_flight;
+    one.solo_in_flight = false;
 }
 
 void Topics::taken(TopicIndex topic) {

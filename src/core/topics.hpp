@@ -35,9 +35,10 @@ public:
         Instant retry_at{};
         std::uint32_t failures = 0;  // in a row
         std::uint32_t in_flight = 0;
-        Instant busy_since{};  // when in_flight last rose from 0
-        bool proven = false;   // the broker has taken a row since the producer was opened
-        bool alone = false;    // coming back after a failure: one row at a time until one is taken
+        Instant busy_since{};         // when in_flight last rose from 0
+        bool solo_in_flight = false;  // the one row in flight must stay alone
+        bool proven = false;          // the broker has taken a row since the producer was opened
+        bool alone = false;           // coming back after a failure: one row at a time until one is taken
     };
 
     Topics(std::vector<std::string> allow, std::uint64_t seed) : allow_(std::move(allow)), jitter_(seed) {}
@@ -46,8 +47,8 @@ public:
     const Topic& operator[](TopicIndex topic) const { return topics_[static_cast<std::size_t>(topic)]; }
     std::size_t size() const { return topics_.size(); }
 
-    void admitted(TopicIndex topic, Instant now);
-    void left_flight(TopicIndex topic) { --at(topic).in_flight; }
+    void admitted(TopicIndex topic, bool solo, Instant now);
+    void left_flight(TopicIndex topic);
     void taken(TopicIndex topic);                                  // the broker acknowledged a row
     void fail(TopicIndex topic, RowId resume_after, Instant now);  // the topic cannot be written: back off
     void suspect(TopicIndex topic, RowId id);    // a row was rejected in company: sort it out, no wait

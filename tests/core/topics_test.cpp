@@ -94,8 +94,8 @@ TEST_CASE("all rows of one failure count once") {
 TEST_CASE("a topic settles only when nothing of it is in flight") {
     Topics topics({"*"}, 7);
     const TopicIndex topic = topics.index_of("orders");
-    topics.admitted(topic, start);
-    topics.admitted(topic, start);
+    topics.admitted(topic, false, start);
+    topics.admitted(topic, false, start);
     topics.left_flight(topic);
     topics.fail(topic, RowId{4}, start);
     topics.turn(start + 1h);
@@ -178,6 +178,30 @@ TEST_CASE("rows rejected in company are sent one at a time, and only the culprit
         CHECK(world.persisted.size() == 6);
         CHECK(world.problems() == "");
     }
+}
+
+TEST_CASE("a row that is sent alone to be judged gets no company from rows above suspicion") {
+    RelayWorld world;
+    world.start();
+    world.prove("orders");
+    world.hold_low();  // so that the topic's rows come with the main reads again
+    world.broker_up = false;
+    world.insert_many(2);
+    world.run_for(60ms);
+    REQUIRE(world.in_flight.size() == 2);
+    world.fail_all(FailureKind::row);
+    world.run_for(60ms);
+    REQUIRE(world.in_flight.size() == 1);
+    world.insert_many(5);
+    world.deliver(1);
+    world.run_for(60ms);
+    CHECK(world.in_flight.size() == 1);
+    CHECK(world.in_flight.front().row.id.value == world.last_id - 5);
+    world.broker_up = true;
+    world.run_for(2s);
+    CHECK(world.persisted.size() == 8);  // the one that proved the topic among them
+    CHECK(world.buried.empty());
+    CHECK(world.problems() == "");
 }
 
 TEST_CASE("a lane that fails while its topic is read again loses no row of that topic") {
