@@ -9,9 +9,9 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr Duration sweep_every = 60s;
-constexpr Duration sweep_pause = 100ms;        // between two slices
-constexpr std::int64_t sweep_slice = 100'000;  // ids per slice: bounds the dead rows one statement can walk
-constexpr std::uint32_t payload_floor = 16 * 1024;
+constexpr Duration sweep_pause = 100ms;          // between two slices
+constexpr std::int64_t sweep_slice = 100'000;    // ids per slice: bounds the dead rows one statement can walk
+constexpr std::uint32_t row_bytes_floor = 1024;  // rows vary: no need to take a few small ones for the rule
 
 LaneSet trusted(const Lanes& lanes, LaneSet of, Instant now) {
     for (std::uint8_t lane = 0; lane < lane_count; ++lane)
@@ -26,7 +26,8 @@ Reading::Reading(const RelaySettings& settings, const PacingSettings& pacing)
     : settings_(settings),
       rows_per_second_(pacing.max_rows_per_second,
                        std::clamp<std::uint64_t>(pacing.max_rows_per_second / 10, 1, settings.batch_rows)),
-      bytes_per_second_(pacing.max_bytes_per_second, std::max<std::uint64_t>(pacing.max_bytes_per_second / 10, 1)) {}
+      bytes_per_second_(pacing.max_bytes_per_second, std::max<std::uint64_t>(pacing.max_bytes_per_second / 10, 1)),
+      stride_(settings.batch_rows) {}
 
 void Reading::restart(Instant now) {
     main_at_ = now;
@@ -49,8 +50,8 @@ std::uint32_t Reading::row_limit(const Window& window, Instant now) {
     const std::uint64_t worthwhile = std::max<std::uint64_t>(rows_per_second_.burst() / 2, 1);
     tokens_at_ = std::max(rows_per_second_.when(worthwhile, now), bytes_per_second_.when(1, now));
     if (tokens_at_ > now) return 0;
-    if (window.rows_free() < settings_.batch_rows / 2) return 0;  // rather wait than read in crumbs
-    std::uint64_t limit = std::min({settings_.batch_rows, window.rows_free()});
+    if (window.rows_free() < stride_ / 2) return 0;  // rather wait than read in crumbs
+    std::uint64_t limit = std::min(stride_, window.rows_free());
     limit = std::min(limit, rows_per_second_.available(now));
     const std::uint64_t room = window.bytes_free() / row_bytes_;
     if (room == 0) return window.bytes_in_flight() == 0 ? 1 : 0;
@@ -153,48 +154,52 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, Window& window, const L
     under_way_ = read;
     const std::uint64_t room =
         window.bytes_in_flight() == 0 && read.limit == 1 ? UINT32_MAX : window.bytes_free() / read.limit;
-    return ReadRows{
-        .after = read.after,
-        .upto = read.upto,
-        .lanes = read.lanes,
-        .topic = read.scope == ReadScope::topic ? std::optional(read.topic) : std::nullopt,
-        .limit = read.limit,
-        .payload_bytes_max = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(room, payload_floor, UINT32_MAX)),
-        .known_base = known.base,
-        .known = known.bits};
+    return ReadRows{.after = read.after,
+                    .upto = read.upto,
+                    .lanes = read.lanes,
+                    .topic = read.scope == ReadScope::topic ? std::optional(read.topic) : std::nullopt,
+                    .limit = read.limit,
+                    .payload_bytes_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(room, UINT32_MAX)),
+                    .known_base = known.base,
+                    .known = known.bits};
 }
 
-void Reading::finished(std::size_t rows, std::uint32_t admitted, std::uint64_t bytes, RowId last, bool cut_short,
-                       Instant now) {
+void Reading::finished(const ReadOutcome& outcome, Instant now) {
     const ReadUnderWay read = *under_way_;
     under_way_.reset();
-    rows_per_second_.take(admitted);
-    bytes_per_second_.take(bytes);
-    if (cut_short && admitted == 0) pause_until_ = now + settings_.poll_min;
-    if (admitted > 0) {
-        const auto average = static_cast<std::uint32_t>(bytes / admitted) + 1;
-        row_bytes_ = std::max(average + average / 4, row_bytes_ / 2);
-    }
+    if (read.scope != ReadScope::sweep) adapt_stride(read, outcome);
+    rows_per_second_.take(outcome.admitted);
+    bytes_per_second_.take(outcome.bytes);
+    if (outcome.cut_short && outcome.admitted == 0) pause_until_ = now + settings_.poll_min;
+    // A large row is remembered for some dozens of reads: sizes that alternate must not be met by surprise each time.
+    row_bytes_ = std::max({outcome.largest_bytes, row_bytes_ - row_bytes_ / 16, row_bytes_floor});
     if (read.scope == ReadScope::main) {
-        if (cut_short && rows > 0) {
+        if (outcome.cut_short && outcome.rows > 0) {
             main_at_ = now;
             idle_ = {};
         } else {
             // A read that took long walked dead rows: as much time is left to everybody else.
-            idle_ = admitted > 0 ? settings_.poll_min : std::clamp(idle_ * 2, settings_.poll_min, settings_.poll_max);
+            idle_ = outcome.admitted > 0 ? settings_.poll_min
+                                         : std::clamp(idle_ * 2, settings_.poll_min, settings_.poll_max);
             main_at_ = now + std::max(idle_, now - read.sent_at);
         }
     }
-    if (read.scope == ReadScope::sweep && sweeping_) {
-        sweep_after_ = cut_short ? last : read.upto;
-        sweep_at_ = now + sweep_pause;
-        if (sweep_after_ >= sweep_upto_) {
-            sweeping_ = false;
-            sweep_floor_ = swept_before_;
-            swept_before_ = sweep_upto_;
-            sweep_at_ = now + sweep_every;
-        }
-    }
+    if (read.scope == ReadScope::sweep && sweeping_) sweep_finished(read, outcome, now);
+}
+
+void Reading::adapt_stride(const ReadUnderWay& read, const ReadOutcome& outcome) {
+    const std::uint32_t stride_max = std::max(settings_.in_flight_rows / 4, settings_.batch_rows);
+    stride_ = outcome.rows >= read.limit ? std::min(stride_ * 2, stride_max) : settings_.batch_rows;
+}
+
+void Reading::sweep_finished(const ReadUnderWay& read, const ReadOutcome& outcome, Instant now) {
+    sweep_after_ = outcome.cut_short ? outcome.last : read.upto;
+    sweep_at_ = now + sweep_pause;
+    if (sweep_after_ < sweep_upto_) return;
+    sweeping_ = false;
+    sweep_floor_ = swept_before_;
+    swept_before_ = sweep_upto_;
+    sweep_at_ = now + sweep_every;
 }
 
 // next() has been asked until it had nothing more to say: what is left to wait for is time, or an event.

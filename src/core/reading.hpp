@@ -34,6 +34,16 @@ struct ReadUnderWay {
     Instant sent_at{};
 };
 
+// What came of a read.
+struct ReadOutcome {
+    std::size_t rows = 0;  // that came back
+    std::uint32_t admitted = 0;
+    std::uint64_t bytes = 0;          // admitted
+    std::uint32_t largest_bytes = 0;  // of the rows looked at, a withheld one included
+    RowId last;                       // the highest id it accounts for
+    bool cut_short = false;
+};
+
 class Reading {
 public:
     Reading(const RelaySettings& settings, const PacingSettings& pacing);
@@ -47,16 +57,15 @@ public:
     void forget() { under_way_.reset(); }
     void restart(Instant now);
 
-    void withheld(std::uint32_t bytes) { row_bytes_ = bytes; }  // a row of this size is coming
-    // The answer was dealt with: `last` is the highest id it accounts for.
-    void finished(std::size_t rows, std::uint32_t admitted, std::uint64_t bytes, RowId last, bool cut_short,
-                  Instant now);
+    void finished(const ReadOutcome& outcome, Instant now);  // the answer was dealt with
 
 private:
     std::optional<ReadRows> send(ReadUnderWay read, Window& window, const LowMark& mark);
     std::optional<ReadUnderWay> choose(ReadScope scope, Lanes& lanes, Topics& topics, const LowMark& mark, Instant now);
     std::optional<ReadUnderWay> choose_topic(LaneSet readable, Lanes& lanes, Topics& topics, const LowMark& mark);
     std::optional<ReadUnderWay> choose_sweep(LaneSet readable, const LowMark& mark, Instant now);
+    void adapt_stride(const ReadUnderWay& read, const ReadOutcome& outcome);
+    void sweep_finished(const ReadUnderWay& read, const ReadOutcome& outcome, Instant now);
     std::uint32_t row_limit(const Window& window, Instant now);
 
     const RelaySettings settings_;
@@ -66,7 +75,11 @@ private:
     ReadScope turn_ = ReadScope::main;
     std::size_t topic_turn_ = 0;
 
-    std::uint32_t row_bytes_ = 16 * 1024;  // expected, from the sizes seen; starts high, so that reads start small
+    // What a row may take, from the largest seen lately. Starts high, so that reads start small.
+    std::uint32_t row_bytes_ = 16 * 1024;
+    // Rows per read now: doubles while reads come back full, so that a backlog is moved in large strides (fewer
+    // statements, larger batches at the broker) and fresh rows in small ones.
+    std::uint32_t stride_;
     Instant main_at_{};
     Instant tokens_at_{};
     Instant pause_until_{};  // the last read could take nothing: the same one would be in vain at once

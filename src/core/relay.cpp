@@ -204,11 +204,7 @@ Relay::Verdict Relay::judge(const RowHead& row, const ReadUnderWay& read, Instan
         topics_.hold(row.topic, RowId{row.id.value - 1});
         return Verdict::skip;
     }
-    if (row.payload_withheld) {
-        reading_.withheld(row.bytes);
-        return Verdict::cut;
-    }
-    return window_.fits(row.bytes) ? Verdict::admit : Verdict::cut;
+    return !row.payload_withheld && window_.fits(row.bytes) ? Verdict::admit : Verdict::cut;
 }
 
 void Relay::condemn(const RowHead& row, std::string_view code, std::string_view text, Instant now) {
@@ -222,10 +218,12 @@ void Relay::on(const RowsRead& event, Instant now) {
     bool cut_short = event.rows.size() >= limit;
     RowId last = reading_.under_way()->after;
     std::uint64_t bytes = 0;
+    std::uint32_t largest_bytes = 0;
     admitted_.clear();
     for (std::size_t i = 0; i < event.rows.size() && !draining_ && producer_open_; ++i) {
         const RowHead& row = event.rows[i];
         // Judged against the read as it is now: a lane that just failed takes no more rows from it.
+        largest_bytes = std::max(largest_bytes, row.bytes);
         const Verdict verdict = judge(row, *reading_.under_way(), now);
         if (verdict == Verdict::cut) {
             cut_short = true;
@@ -244,7 +242,13 @@ void Relay::on(const RowsRead& event, Instant now) {
     if (draining_ || !producer_open_) cut_short = cut_short || !event.rows.empty();
     publish_due_ = !admitted_.empty();
     account(read, last, cut_short);
-    reading_.finished(event.rows.size(), static_cast<std::uint32_t>(admitted_.size()), bytes, last, cut_short, now);
+    reading_.finished({.rows = event.rows.size(),
+                       .admitted = static_cast<std::uint32_t>(admitted_.size()),
+                       .bytes = bytes,
+                       .largest_bytes = largest_bytes,
+                       .last = last,
+                       .cut_short = cut_short},
+                      now);
     turn(now);
 }
 

@@ -30,7 +30,13 @@ struct Desk {
     }
     std::optional<ReadRows> next(Instant now) { return reading.next(lanes, topics, window, mark, now); }
     void answered(std::size_t rows, bool cut_short, Instant now) {
-        reading.finished(rows, static_cast<std::uint32_t>(rows), rows * 200, RowId{100}, cut_short, now);
+        reading.finished({.rows = rows,
+                          .admitted = static_cast<std::uint32_t>(rows),
+                          .bytes = rows * 200,
+                          .largest_bytes = 200,
+                          .last = RowId{100},
+                          .cut_short = cut_short},
+                         now);
     }
 };
 
