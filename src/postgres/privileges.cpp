@@ -9,25 +9,22 @@ namespace outbox {
 namespace {
 
 constexpr std::array app_grants{
-    Grant{"outbox", "SCHEMA", "outbox", "USAGE", ""},
-    Grant{"message", "TABLE", "outbox.message", "INSERT", ""},
-    Grant{"publish", "FUNCTION", "outbox.publish(text, text, bytea, jsonb)", "EXECUTE", ""},
-    Grant{"publish", "FUNCTION", "outbox.publish(text, text, text, jsonb)", "EXECUTE", ""},
-    Grant{"publish", "FUNCTION", "outbox.publish(text, text, jsonb, jsonb)", "EXECUTE", ""},
+    Grant{"outbox", "SCHEMA", "outbox", "USAGE"},
+    Grant{"message", "TABLE", "outbox.message", "INSERT"},
+    Grant{"publish", "FUNCTION", "outbox.publish(text, text, bytea, jsonb)", "EXECUTE"},
+    Grant{"publish", "FUNCTION", "outbox.publish(text, text, text, jsonb)", "EXECUTE"},
+    Grant{"publish", "FUNCTION", "outbox.publish(text, text, jsonb, jsonb)", "EXECUTE"},
 };
 
 constexpr std::array relay_grants{
-    Grant{"outbox", "SCHEMA", "outbox", "USAGE", ""},
-    Grant{"message", "TABLE", "outbox.message", "SELECT, DELETE", ""},
-    // SELECT … FOR UPDATE (claim = "rows") requires UPDATE on some column. A generated column cannot be set to
-    // anything, so this one gives the right to lock and no right to change.
-    Grant{"message", "TABLE", "outbox.message", "UPDATE", "lane"},
-    Grant{"message_id_seq", "SEQUENCE", "outbox.message_id_seq", "SELECT", ""},
-    Grant{"lane", "TABLE", "outbox.lane", "SELECT, UPDATE", ""},
-    Grant{"relay", "TABLE", "outbox.relay", "SELECT, INSERT, UPDATE, DELETE", ""},
-    Grant{"dead_letter", "TABLE", "outbox.dead_letter", "SELECT, INSERT, UPDATE, DELETE", ""},
-    Grant{"control", "TABLE", "outbox.control", "SELECT, INSERT, UPDATE, DELETE", ""},
-    Grant{"migration", "TABLE", "outbox.migration", "SELECT", ""},
+    Grant{"outbox", "SCHEMA", "outbox", "USAGE"},
+    Grant{"message", "TABLE", "outbox.message", "SELECT, DELETE"},
+    Grant{"message_id_seq", "SEQUENCE", "outbox.message_id_seq", "SELECT"},
+    Grant{"lane", "TABLE", "outbox.lane", "SELECT, UPDATE"},
+    Grant{"relay", "TABLE", "outbox.relay", "SELECT, INSERT, UPDATE, DELETE"},
+    Grant{"dead_letter", "TABLE", "outbox.dead_letter", "SELECT, INSERT, UPDATE, DELETE"},
+    Grant{"control", "TABLE", "outbox.control", "SELECT, INSERT, UPDATE, DELETE"},
+    Grant{"migration", "TABLE", "outbox.migration", "SELECT"},
 };
 
 std::string literal(std::string_view text) {
@@ -56,18 +53,14 @@ std::string quote_identifier(std::string_view name) {
 }
 
 std::string grant_statement(const Grant& grant, std::string_view role_name) {
-    std::string statement = "GRANT " + std::string(grant.privileges);
-    if (!grant.column.empty()) statement += " (" + std::string(grant.column) + ")";
-    return statement + " ON " + std::string(grant.kind) + " " + std::string(grant.object) + " TO " +
-           quote_identifier(role_name) + ";";
+    return "GRANT " + std::string(grant.privileges) + " ON " + std::string(grant.kind) + " " +
+           std::string(grant.object) + " TO " + quote_identifier(role_name) + ";";
 }
 
 std::string grant_held_expression(const Grant& grant) {
     std::string kind;
-    for (const char c : grant.column.empty() ? grant.kind : std::string_view("COLUMN"))
-        kind += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    std::string call = "pg_catalog.has_" + kind + "_privilege(" + literal(grant.object) + ", ";
-    if (!grant.column.empty()) call += literal(grant.column) + ", ";
+    for (const char c : grant.kind) kind += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    const std::string call = "pg_catalog.has_" + kind + "_privilege(" + literal(grant.object) + ", ";
 
     // One call per privilege: a list in one call asks for any of them.
     std::string expression;

@@ -18,7 +18,6 @@ struct Grant {
     std::string_view kind;        // TABLE, SEQUENCE, SCHEMA, FUNCTION
     std::string_view object;      // qualified
     std::string_view privileges;  // as in GRANT, separated by ", "
-    std::string_view column;      // empty: the whole object
 };
 
 std::span<const Grant> grants_of(Role role);

@@ -85,24 +85,36 @@ void require_address(const std::string& listen) {
 
 // civetweb's listening thread looks up every two seconds, or when somebody calls: a stop would have to wait for it. So
 // somebody calls, on a thread of civetweb's, until the stop is through.
-struct Doorbell {
-    Doorbell(std::string to, std::uint16_t at) : host(std::move(to)), port(at) {}
+class Doorbell {
+public:
+    Doorbell(const std::string& host, std::uint16_t port) : host_(host), port_(port) {
+        if (mg_start_thread(&Doorbell::ring, this) != 0) ringing_ = false;
+    }
+    ~Doorbell() {
+        answered_ = true;
+        while (ringing_) static_cast<void>(::poll(nullptr, 0, 1));
+    }
+    Doorbell(const Doorbell&) = delete;
+    Doorbell& operator=(const Doorbell&) = delete;
 
+private:
     static void* ring(void* argument) {
-        const std::unique_ptr<std::shared_ptr<Doorbell>> bell(static_cast<std::shared_ptr<Doorbell>*>(argument));
+        auto* bell = static_cast<Doorbell*>(argument);
         std::array<char, 64> ignored{};
-        for (int i = 0; i < 300 && !(*bell)->answered; ++i) {
+        while (!bell->answered_) {
             mg_connection* call =
-                mg_connect_client((*bell)->host.c_str(), (*bell)->port, 0, ignored.data(), ignored.size());
+                mg_connect_client(bell->host_.c_str(), bell->port_, 0, ignored.data(), ignored.size());
             if (call != nullptr) mg_close_connection(call);
             static_cast<void>(::poll(nullptr, 0, 10));
         }
+        bell->ringing_ = false;
         return nullptr;
     }
 
-    const std::string host;
-    const std::uint16_t port;
-    std::atomic<bool> answered = false;
+    const std::string& host_;
+    const std::uint16_t port_;
+    std::atomic<bool> answered_ = false;
+    std::atomic<bool> ringing_ = true;
 };
 
 }  // namespace
@@ -166,11 +178,8 @@ HttpServer::HttpServer(const HttpSettings& settings, HttpContent content) : serv
 }
 
 HttpServer::~HttpServer() {
-    auto* bell = new std::shared_ptr<Doorbell>(std::make_shared<Doorbell>(server_->host, port_));
-    const std::shared_ptr<Doorbell> own = *bell;
-    if (mg_start_thread(&Doorbell::ring, bell) != 0) delete bell;
+    const Doorbell bell(server_->host, port_);
     server_->context.reset();
-    own->answered = true;
 }
 
 }  // namespace outbox

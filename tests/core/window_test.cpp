@@ -26,7 +26,7 @@ std::vector<RowId> vector_of(std::span<const RowId> ids) {
 
 bool bit(const Window::Known& known, std::int64_t id) {
     const auto at = static_cast<std::size_t>(id - known.base.value);
-    return at / 8 < known.bits.size() && ((known.bits[at / 8] >> (at % 8)) & 1U) != 0;
+    return at / 8 < known.bits.size() && ((unsigned{known.bits[at / 8]} >> (at % 8)) & 1U) != 0;
 }
 
 }  // namespace

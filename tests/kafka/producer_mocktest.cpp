@@ -256,21 +256,22 @@ TEST_CASE("a topic that may not be written fails as the topic's fault and can be
 }
 
 TEST_CASE("what librdkafka can retry is delivered in the end, in order, and no failure is reported") {
-    MockCluster cluster(3);
-    cluster.create_topic("t", 1);
     for (const auto error : {RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
                              RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE}) {
         CAPTURE(std::string(rd_kafka_err2name(error)));
+        MockCluster cluster(3);
+        cluster.create_topic("t", 1);
         Publisher publisher(cluster.settings({{"retry.backoff.ms", "20"}, {"linger.ms", "0"}}));
-        const std::size_t before = cluster.consume("t", 0).size();
         cluster.answer_produce({error, error});
         for (std::size_t i = 0; i < 50; ++i)
             CHECK_FALSE(publisher.producer.publish(topic_t, row_of(std::to_string(i)), slot(i)));
         REQUIRE(publisher.collect_reports(50));
         CHECK(publisher.reports.failed.empty());
-        const std::vector<Record> records = cluster.consume("t", before + 50);
-        REQUIRE(records.size() == before + 50);
-        for (std::size_t i = 0; i < 50; ++i) CHECK(records[before + i].value == std::to_string(i));
+        std::string values;
+        std::string wanted;
+        for (const Record& record : cluster.consume("t", 50)) values += record.value.value_or("-") + " ";
+        for (std::size_t i = 0; i < 50; ++i) wanted += std::to_string(i) + " ";
+        CHECK(values == wanted);
     }
 }
 

@@ -13,15 +13,9 @@ TEST_CASE("a role's name cannot end its own quotes") {
 }
 
 TEST_CASE("every privilege of a list is asked for by itself") {
-    const Grant grant{"lane", "TABLE", "outbox.lane", "SELECT, UPDATE", ""};
+    const Grant grant{"lane", "TABLE", "outbox.lane", "SELECT, UPDATE"};
     CHECK(grant_statement(grant, "r") == "GRANT SELECT, UPDATE ON TABLE outbox.lane TO \"r\";");
     CHECK(grant_held_expression(grant) ==
           "pg_catalog.has_table_privilege('outbox.lane', 'SELECT') AND "
           "pg_catalog.has_table_privilege('outbox.lane', 'UPDATE')");
-}
-
-TEST_CASE("a column's privilege is asked for as a column's") {
-    const Grant grant{"message", "TABLE", "outbox.message", "UPDATE", "lane"};
-    CHECK(grant_statement(grant, "r") == "GRANT UPDATE (lane) ON TABLE outbox.message TO \"r\";");
-    CHECK(grant_held_expression(grant) == "pg_catalog.has_column_privilege('outbox.message', 'lane', 'UPDATE')");
 }

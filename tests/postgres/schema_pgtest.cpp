@@ -176,7 +176,6 @@ TEST_CASE("the relay's role may do its work and nothing else") {
     relay.execute("INSERT INTO outbox.relay (id, host, pid, version) VALUES (gen_random_uuid(), 'h', 1, '0')");
     relay.execute("UPDATE outbox.relay SET seen_at = clock_timestamp()");
     relay.execute("DELETE FROM outbox.relay");
-    relay.execute("SELECT id FROM outbox.message ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED");
     relay.execute(
         "WITH gone AS (DELETE FROM outbox.message WHERE id = (SELECT min(id) FROM outbox.message) RETURNING *)"
         " INSERT INTO outbox.dead_letter (message_id, event_id, topic, key, payload, headers, created_at, error_code, "
@@ -190,7 +189,7 @@ TEST_CASE("the relay's role may do its work and nothing else") {
     CHECK(refusal(relay, "INSERT INTO outbox.message (topic) VALUES ('t')").sqlstate() == "42501");
     CHECK(refusal(relay, "SELECT outbox.publish('t', 'k', 'x')").sqlstate() == "42501");
     CHECK(refusal(relay, "UPDATE outbox.message SET topic = 'u'").sqlstate() == "42501");
-    CHECK(refusal(relay, "UPDATE outbox.message SET lane = 1").sqlstate() != "00000");
+    CHECK(refusal(relay, "SELECT id FROM outbox.message FOR UPDATE").sqlstate() == "42501");
     CHECK(refusal(relay, "TRUNCATE outbox.message").sqlstate() == "42501");
     CHECK(refusal(relay, "INSERT INTO outbox.lane (lane) VALUES (1)").sqlstate() == "42501");
     CHECK(refusal(relay, "DELETE FROM outbox.lane").sqlstate() == "42501");

@@ -20,7 +20,7 @@ Overloaded(Visitors...) -> Overloaded<Visitors...>;
 bool is_known(const std::vector<std::uint8_t>& known, RowId base, RowId id) {
     const std::int64_t bit = id.value - base.value;
     if (bit >= static_cast<std::int64_t>(known.size()) * 8) return false;
-    return ((known[static_cast<std::size_t>(bit / 8)] >> static_cast<unsigned>(bit % 8)) & 1U) != 0;
+    return ((unsigned{known[static_cast<std::size_t>(bit / 8)]} >> static_cast<unsigned>(bit % 8)) & 1U) != 0;
 }
 
 }  // namespace
