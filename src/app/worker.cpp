@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "app/boot_clock.hpp"
+#include "core/overloaded.hpp"
 #include "telemetry/log.hpp"
 
 namespace outbox {
@@ -26,17 +27,6 @@ constexpr Duration floor_interval = 1s;
 double seconds(Duration duration) {
     return std::chrono::duration<double>(duration).count();
 }
-std::int64_t microseconds(Instant at) {
-    return std::chrono::duration_cast<std::chrono::microseconds>(at.time_since_epoch()).count();
-}
-
-template <class... Visitors>
-struct Overloaded : Visitors... {
-    using Visitors::operator()...;
-};
-template <class... Visitors>
-Overloaded(Visitors...) -> Overloaded<Visitors...>;
-
 }  // namespace
 
 Worker::Worker(std::size_t index, WorkerSettings settings, WorkerIdentity identity, WorkerMetrics& metrics,
@@ -46,6 +36,7 @@ Worker::Worker(std::size_t index, WorkerSettings settings, WorkerIdentity identi
       identity_(std::move(identity)),
       ended_(std::move(ended)),
       metrics_(metrics),
+      observer_(index, metrics),
       random_(std::random_device{}()),
       relay_(settings_.relay, settings_.topics, settings_.pacing, {message_bytes_max(settings_.kafka), random_()}),
       troubles_(std::make_shared<const WorkerTroubles>(WorkerTroubles{"connecting", "connecting"})) {}
@@ -106,7 +97,8 @@ void Worker::turn(Wakeups::Woken woken, Instant now) {
         lose_session(error, now);
     }
     judge_session(now);
-    publish_standing();
+    observer_.stands(relay_);
+    lanes_.store(relay_.lanes().owned().bits(), std::memory_order_relaxed);
     if (now >= floor_at_) {
         floor_.store(relay_.floor().value, std::memory_order_relaxed);
         floor_at_ = now + floor_interval;
@@ -145,63 +137,14 @@ void Worker::serve_session(bool readable, Instant now) {
 }
 
 void Worker::take(Answer& answer, Instant now) {
-    if (std::holds_alternative<SessionOpened>(answer.event)) session_opened_at_ = now;
-    observe(answer, now);
+    if (std::holds_alternative<SessionOpened>(answer.event)) {
+        session_ready_ = true;
+        session_opened_at_ = now;
+    }
+    observer_.answered(answer, relay_, now);
     std::visit(Overloaded{[&](const FleetLeft&) { left_ = true; }, [&](const auto& event) { relay_.on(event, now); }},
                answer.event);
     act(now);  // a batch that was read has to be published before the next answer replaces it
-}
-
-void Worker::observe(const Answer& answer, Instant now) {
-    const double took = seconds(answer.took);
-    std::visit(
-        Overloaded{
-            [&](const SessionOpened&) {
-                session_ready_ = true;
-                metrics_.session(true);
-                log(LogLevel::info, "postgres_connected", "Postgres session is open",
-                    {{"worker", static_cast<std::int64_t>(index_)}});
-            },
-            [&](const LeasesRenewed& event) {
-                metrics_.database_operation(DatabaseOperation::renew, took);
-                database_clock_offset_us_ = answer.database_now_us - microseconds(now - answer.took / 2);
-                const LaneSet lost = relay_.lanes().owned() - event.lanes;
-                if (!lost.empty())
-                    log(LogLevel::warn, "lanes_lost", "another worker took lanes over, their rows are its own now",
-                        {{"lanes", static_cast<std::int64_t>(lost.size())}});
-            },
-            [&](const LanesAcquired& event) {
-                metrics_.database_operation(DatabaseOperation::acquire, took);
-                if (!event.lanes.empty())
-                    log(LogLevel::info, "lanes_acquired", "took over free lanes",
-                        {{"worker", static_cast<std::int64_t>(index_)},
-                         {"lanes", static_cast<std::int64_t>(event.lanes.size())}});
-            },
-            [&](const LanesReleased& event) {
-                metrics_.database_operation(DatabaseOperation::release, took);
-                log(LogLevel::info, "lanes_released", "handed lanes over",
-                    {{"worker", static_cast<std::int64_t>(index_)},
-                     {"lanes", static_cast<std::int64_t>(event.lanes.size())}});
-            },
-            [&](const FleetLeft&) {},
-            [&](const RowsRead&) {
-                metrics_.rows_read(answer.rows, took);
-                for (; topics_named_ < relay_.topics().size(); ++topics_named_) {
-                    const TopicIndex topic{static_cast<std::uint32_t>(topics_named_)};
-                    metrics_.topic_named(topic, relay_.topics()[topic].name);
-                }
-            },
-            [&](const ProbeAnswered&) { metrics_.database_operation(DatabaseOperation::probe, took); },
-            [&](const RowsDeleted&) { metrics_.rows_deleted(answer.rows, took); },
-            [&](const RowsBuried&) {
-                metrics_.database_operation(DatabaseOperation::bury, took);
-                const BurialUnderWay& burial = burials_.front();
-                metrics_.dead_letter(burial.code);
-                log(LogLevel::warn, "dead_letter", "a row can never be published and was moved to outbox.dead_letter",
-                    {{"message_id", burial.id.value}, {"error_code", burial.code}, {"reason", burial.reason}});
-                burials_.pop_front();
-            }},
-        answer.event);
 }
 
 void Worker::lose_session(const PostgresError& error, Instant now) {
@@ -219,8 +162,7 @@ void Worker::lose_session(const PostgresError& error, Instant now) {
              {"retry_in_seconds", seconds(delay)}});
     trouble(&WorkerTroubles::postgres, error.what());
     session_ready_ = false;
-    burials_.clear();
-    metrics_.session(false);
+    observer_.session_lost();
     relay_.on(SessionLost{}, now);
     act(now);  // rows just read may still be published; nothing else is due without a session
     session_.reset();
@@ -264,13 +206,14 @@ void Worker::serve_producer(bool readable, Instant now) {
     if (!readable) return;
     reports_.clear();
     producer_->collect(reports_);
-    say(reports_.notices);
+    observer_.noticed(reports_.notices);
     if (!reports_.delivered.empty()) {
-        observe_delivered(now);
+        producer_failures_ = 0;
+        observer_.delivered(reports_.delivered, relay_, now);
         relay_.on(Delivered{reports_.delivered}, now);
     }
     if (!reports_.failed.empty()) {
-        for (const FailedRow& row : reports_.failed) metrics_.failed(row.failure.kind, 1);
+        observer_.failed(reports_.failed);
         relay_.on(Failed{reports_.failed}, now);
     }
     const bool connected = producer_->connected();
@@ -309,25 +252,6 @@ void Worker::lose_producer(Instant now) {
     producer_retry_at_ = now + producer_backoff.delay(producer_failures_, jitter());
 }
 
-void Worker::observe_delivered(Instant now) {
-    producer_failures_ = 0;
-    const std::int64_t database_now_us = microseconds(now) + database_clock_offset_us_;
-    delivered_rows_.clear();
-    for (const Slot slot : reports_.delivered) {
-        const Window::Entry& row = relay_.window().entry(slot);
-        delivered_rows_.push_back(
-            {row.topic, row.bytes,
-             static_cast<double>(std::max<std::int64_t>(database_now_us - row.created_at_us, 0)) * 1e-6,
-             seconds(now - row.admitted_at)});
-    }
-    metrics_.delivered({delivered_rows_, unix_now()});
-}
-
-void Worker::say(const std::vector<ProducerNotice>& notices) {
-    for (const ProducerNotice& notice : notices)
-        log(notice.warning ? LogLevel::warn : LogLevel::debug, "librdkafka", notice.text, {{"code", notice.code}});
-}
-
 // ---- actions ---------------------------------------------------------------------------------------------------
 
 void Worker::act(Instant now) {
@@ -345,11 +269,12 @@ void Worker::carry_out(const ReadRows& action, Instant now) {
 
 void Worker::carry_out(const BuryRow& burial, Instant now) {
     session_->send(burial, now);
-    burials_.push_back({burial.id, std::string(burial.code), std::string(burial.text)});
+    observer_.burying(burial);
 }
 
 void Worker::carry_out(const Publish& publish, Instant now) {
     refused_.clear();
+    refusing_.clear();
     std::optional<Failure> stopped;
     for (const Admission& row : publish.rows) {
         // A refusal that is about neither the row nor its topic stops the batch: what follows must not overtake it.
@@ -359,13 +284,21 @@ void Worker::carry_out(const Publish& publish, Instant now) {
             continue;
         }
         const TopicIndex topic = relay_.window().entry(row.slot).topic;
+        // Nor may a later row overtake where only the topic refuses: it may be found between two rows.
+        if (const auto refused =
+                std::find_if(refusing_.begin(), refusing_.end(), [&](const auto& one) { return one.first == topic; });
+            refused != refusing_.end()) {
+            refused_.push_back({row.slot, refused->second, true});
+            continue;
+        }
         const auto failure = producer_->publish(topic, session_->rows().content(row.row), row.slot);
         if (!failure) continue;
         refused_.push_back({row.slot, *failure, true});
+        if (failure->kind == FailureKind::topic) refusing_.emplace_back(topic, *failure);
         if (failure->kind != FailureKind::row && failure->kind != FailureKind::topic) stopped = failure;
     }
     if (refused_.empty()) return;
-    for (const FailedRow& row : refused_) metrics_.failed(row.failure.kind, 1);
+    observer_.failed(refused_);
     relay_.on(Failed{refused_}, now);
     if (producer_ && producer_->fatal()) lose_producer(now);
 }
@@ -397,15 +330,6 @@ void Worker::step_drain(Instant now) {
         end_ = WorkerEnd::drained;
     }
     if (left_) end_ = WorkerEnd::drained;
-}
-
-void Worker::publish_standing() {
-    const Window& window = relay_.window();
-    const LowMark& mark = relay_.low_mark();
-    metrics_.standing({window.rows_in_flight(), window.bytes_in_flight(), relay_.lanes().owned().size(),
-                       static_cast<std::uint32_t>(std::as_const(relay_).topics().parked().size()),
-                       static_cast<std::uint64_t>(mark.head().value - std::min(mark.low(), mark.head()).value)});
-    lanes_.store(relay_.lanes().owned().bits(), std::memory_order_relaxed);
 }
 
 void Worker::trouble(std::string WorkerTroubles::*side, std::string text) {

@@ -5,16 +5,17 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "app/wakeups.hpp"
+#include "app/worker_observer.hpp"
 #include "core/backoff.hpp"
 #include "core/relay.hpp"
 #include "core/settings.hpp"
@@ -40,13 +41,6 @@ struct WorkerTroubles {
 };
 
 enum class WorkerEnd { running, drained, schema_newer, broken };
-
-// A burial that was sent and not answered yet, for the log and the metrics.
-struct BurialUnderWay {
-    RowId id;
-    std::string code;
-    std::string reason;
-};
 
 class Worker {
 public:
@@ -77,13 +71,10 @@ private:
     void lose_session(const PostgresError& error, Instant now);
     void judge_session(Instant now);
     void take(Answer& answer, Instant now);
-    void observe(const Answer& answer, Instant now);
 
     void open_producer(Instant now);
     void serve_producer(bool readable, Instant now);
     void lose_producer(Instant now);
-    void observe_delivered(Instant now);
-    void say(const std::vector<ProducerNotice>& notices);
 
     void act(Instant now);
     void carry_out(const Publish& publish, Instant now);
@@ -93,7 +84,6 @@ private:
     void carry_out(const SessionAction& action, Instant now);
 
     void step_drain(Instant now);
-    void publish_standing();
     void trouble(std::string WorkerTroubles::*side, std::string text);
     double jitter() { return std::uniform_real_distribution<double>(0.0, 1.0)(random_); }
 
@@ -105,13 +95,13 @@ private:
 
     // The worker's thread only.
     WorkerMetrics& metrics_;
+    WorkerObserver observer_;
     std::mt19937_64 random_;
     Relay relay_;
     std::unique_ptr<Session> session_;
     bool session_ready_ = false;
     Instant session_opened_at_{};
     bool session_refused_ = false;  // the last one ended because the server refused a statement
-    std::deque<BurialUnderWay> burials_;
     std::uint32_t session_failures_ = 0;
     Instant session_retry_at_{};
     std::unique_ptr<Producer> producer_;
@@ -120,10 +110,8 @@ private:
     std::uint32_t producer_failures_ = 0;
     Instant producer_retry_at_{};
     ProducerReports reports_;
-    std::vector<DeliveredRow> delivered_rows_;
-    std::vector<FailedRow> refused_;
-    std::size_t topics_named_ = 0;
-    std::int64_t database_clock_offset_us_ = 0;  // database clock minus our boot clock
+    std::vector<FailedRow> refused_;  // of the batch being published
+    std::vector<std::pair<TopicIndex, Failure>> refusing_;
     Instant drain_deadline_ = never;
     bool purged_ = false;
     bool left_ = false;

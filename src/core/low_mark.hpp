@@ -5,8 +5,9 @@
 // writer takes that lock before it draws an id. Once all those holders are gone, every id <= high is visible or
 // rolled back ("settled"), and the next read that begins after this was learnt may carry `low` up to it.
 // The order matters twice: high before holders, and the read after both.
-// A holder that is prepared (two-phase commit) changes its name from a virtual transaction to -1/xid, so it is not
-// gone yet: prepared transactions that show up while a live holder disappears are waited for as well.
+// A holder that is prepared (two-phase commit) is not gone yet. It keeps its virtual transaction id on current servers,
+// and goes by -1/xid after a restart and on older ones: prepared transactions that show up under that form while a live
+// holder disappears are waited for as well.
 //
 // Pure. Owned by Relay; the worker's thread.
 #pragma once

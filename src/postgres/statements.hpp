@@ -100,7 +100,7 @@ inline constexpr std::array statements{
     StatementText{Statement::probe_high, "probe_high", "outbox.message_id_seq",
                   "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM outbox.message_id_seq"},
     // Whoever may have drawn an id: an INSERT takes this lock before it draws one, and holds it to the end of its
-    // transaction. Prepared transactions keep it too, under -1/xid.
+    // transaction. Prepared transactions keep it too, under the same name or as -1/xid.
     StatementText{
         Statement::probe_holders, "probe_holders", "outbox.message",
         "SELECT virtualtransaction FROM pg_catalog.pg_locks WHERE locktype = 'relation' AND "
