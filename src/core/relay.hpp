@@ -61,7 +61,6 @@ public:
     const Window& window() const { return window_; }
     const Lanes& lanes() const { return fleet_.lanes; }
     const LowMark& low_mark() const { return mark_; }
-    std::uint32_t living() const { return fleet_.living(); }
     // No row of our lanes with an id up to here is waiting: where a count of the backlog may begin.
     RowId floor() const;
 
