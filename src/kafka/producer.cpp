@@ -4,12 +4,16 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <stdexcept>
 
 #include "kafka/delivery_error.hpp"
 #include "kafka/producer_conf.hpp"
 #include "kafka/record_headers.hpp"
+#include "kafka/secrets.hpp"
+#include "kafka/statistics.hpp"
+#include "kafka/topic_limits.hpp"
 
 namespace outbox {
 
@@ -18,6 +22,7 @@ namespace {
 using KafkaQueue = std::unique_ptr<rd_kafka_queue_t, FreeWith<rd_kafka_queue_destroy>>;
 using KafkaTopic = std::unique_ptr<rd_kafka_topic_t, FreeWith<rd_kafka_topic_destroy>>;
 using KafkaEvent = std::unique_ptr<rd_kafka_event_t, FreeWith<rd_kafka_event_destroy>>;
+using KafkaError = std::unique_ptr<rd_kafka_error_t, FreeWith<rd_kafka_error_destroy>>;
 
 }  // namespace
 
@@ -25,6 +30,10 @@ void ProducerReports::clear() {
     delivered.clear();
     failed.clear();
     notices.clear();
+    limits.clear();
+    all_brokers_down = false;
+    throttled.reset();
+    cluster_failure.reset();
 }
 
 struct Producer::State {
@@ -43,6 +52,8 @@ struct Producer::State {
 
     void on_deliveries(rd_kafka_event_t* event, ProducerReports& reports);
     void on_error(rd_kafka_event_t* event, ProducerReports& reports);
+    void on_statistics(rd_kafka_event_t* event, ProducerReports& reports);
+    void on_connected();
 
     rd_kafka_t* producer = nullptr;
     KafkaQueue queue;
@@ -51,6 +62,7 @@ struct Producer::State {
     int wake_fd = -1;
     bool connected = false;
     bool fatal = false;
+    std::string trouble;
 };
 
 Producer::Producer(const KafkaSettings& settings, const RelaySettings& relay) : state_(std::make_unique<State>()) {
@@ -79,14 +91,36 @@ int Producer::descriptor() const {
 bool Producer::connected() const {
     return state_->connected;
 }
+const std::string& Producer::trouble() const {
+    return state_->trouble;
+}
 bool Producer::fatal() const {
     return state_->fatal;
 }
 std::uint64_t Producer::queued() const {
     return static_cast<std::uint64_t>(rd_kafka_outq_len(state_->producer));
 }
+void Producer::purge_unsent() {
+    rd_kafka_purge(state_->producer, RD_KAFKA_PURGE_F_QUEUE);
+}
 void Producer::purge() {
     rd_kafka_purge(state_->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+}
+
+bool Producer::renew_credentials(const KafkaSettings& settings) {
+    try {
+        const std::optional<Credentials> login = read_credentials(settings);
+        if (!login) return false;
+        const KafkaError error(
+            rd_kafka_sasl_set_credentials(state_->producer, login->name.c_str(), login->password.c_str()));
+        return error == nullptr;
+    } catch (const std::runtime_error&) {
+        return false;
+    }
+}
+
+void Producer::ask_limits(TopicIndex topic, const std::string& name) {
+    ask_topic_limits(state_->producer, state_->queue.get(), topic, name);
 }
 
 std::optional<Failure> Producer::publish(TopicIndex topic, const RowContent& row, Slot slot) {
@@ -124,7 +158,7 @@ void Producer::State::on_deliveries(rd_kafka_event_t* event, ProducerReports& re
         // without it is not enough to delete a row.
         if (rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_PERSISTED) {
             reports.delivered.push_back(slot);
-            connected = true;
+            on_connected();
         } else {
             reports.failed.push_back({slot, failure_from(message->err), false});
         }
@@ -141,8 +175,31 @@ void Producer::State::on_error(rd_kafka_event_t* event, ProducerReports& reports
         text = reason.data();
         fatal = true;
     }
-    if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) connected = false;
+    // librdkafka speaks of the authority alone, but a certificate for another host fails with the same words.
+    if (error == RD_KAFKA_RESP_ERR__SSL && text.find("certificate verify failed") != std::string::npos)
+        text += "; nor may it be for another host name than bootstrap.servers says";
+    if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        connected = false;
+        reports.all_brokers_down = true;
+    } else {
+        trouble = text;  // the error that comes with it says more
+    }
+    if (!fatal && failure_kind(error) == FailureKind::cluster && !reports.all_brokers_down)
+        reports.cluster_failure = failure_from(error);
     reports.notices.push_back({true, rd_kafka_err2name(error), std::move(text)});
+}
+
+void Producer::State::on_statistics(rd_kafka_event_t* event, ProducerReports& reports) {
+    const BrokerStatistics brokers = broker_statistics(rd_kafka_event_stats(event));
+    connected = false;
+    if (brokers.any_up) on_connected();
+    if (brokers.throttled > Duration::zero())
+        reports.throttled = std::max(reports.throttled.value_or(Duration::zero()), brokers.throttled);
+}
+
+void Producer::State::on_connected() {
+    connected = true;
+    trouble.clear();
 }
 
 void Producer::collect(ProducerReports& reports) {
@@ -160,9 +217,10 @@ void Producer::collect(ProducerReports& reports) {
                 state_->on_error(event.get(), reports);
                 break;
             case RD_KAFKA_EVENT_STATS:
-                // brokers[].state is the only thing wanted of a document that may be large: no need to parse it.
-                state_->connected = std::string_view(rd_kafka_event_stats(event.get())).find(R"("state":"UP")") !=
-                                    std::string_view::npos;
+                state_->on_statistics(event.get(), reports);
+                break;
+            case RD_KAFKA_EVENT_DESCRIBECONFIGS_RESULT:
+                reports.limits.push_back(topic_limits(event.get()));
                 break;
             case RD_KAFKA_EVENT_LOG: {
                 const char* facility = nullptr;

@@ -16,6 +16,7 @@
 #include "core/owned.hpp"
 #include "core/row.hpp"
 #include "core/settings.hpp"
+#include "core/time.hpp"
 #include "kafka/settings.hpp"
 
 namespace outbox {
@@ -27,12 +28,23 @@ struct ProducerNotice {
     std::string text;
 };
 
+// What the brokers take of a topic.
+struct TopicLimits {
+    TopicIndex topic{};
+    bool known = false;                          // false: the brokers did not say, and nothing below counts
+    std::uint32_t batch_bytes_max = UINT32_MAX;  // of a batch, as it is sent; a row alone is one as well
+    bool keys_required = false;                  // compacted: a record without a key is rejected
+};
+
 struct ProducerReports {
     std::vector<Slot> delivered;
     std::vector<FailedRow> failed;
     std::vector<ProducerNotice> notices;
+    std::vector<TopicLimits> limits;
+    bool all_brokers_down = false;
+    std::optional<Duration> throttled;       // the longest a broker held us back, by quota, since the last look
+    std::optional<Failure> cluster_failure;  // TLS or the login failed: no row is to blame, and none gets through
     void clear();
-    bool empty() const { return delivered.empty() && failed.empty() && notices.empty(); }
 };
 
 // message.max.bytes in force: a larger row is never handed to the producer.
@@ -54,10 +66,21 @@ public:
 
     void collect(ProducerReports& reports);
 
+    // Answered once by a report, within 5 s: known only when the brokers give us leave to DescribeConfigs the topic.
+    void ask_limits(TopicIndex topic, const std::string& name);
+
+    // What was not sent yet is reported as failed; what was may still be acknowledged. What the brokers turn down now
+    // joins the former, so that one call may not be enough.
+    void purge_unsent();
     // Everything not acknowledged yet is reported as failed, in doubt where it was sent already.
     void purge();
 
-    bool connected() const;  // at least one broker is up, as far as is known
+    // Logs in with what the files say now, from the next connection on; those there are stay. False when the files
+    // cannot be read, or the login is not by name and password: another producer may help.
+    bool renew_credentials(const KafkaSettings& settings);
+
+    bool connected() const;              // at least one broker is up, as far as is known
+    const std::string& trouble() const;  // why none is, in librdkafka's words; empty: connected, or not known
     bool fatal() const;
     std::uint64_t queued() const;  // messages librdkafka still holds
 

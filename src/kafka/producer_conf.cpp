@@ -2,33 +2,19 @@
 
 #include <algorithm>
 #include <array>
-#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "kafka/producer.hpp"
+#include "kafka/secrets.hpp"
 
 namespace outbox {
 
 namespace {
 
-constexpr std::size_t secret_bytes_max = 1 << 20;
-
 // The broker's own default: what it takes, we take.
 constexpr std::uint32_t default_message_bytes_max = 1'048'588;
-
-std::string read_secret(const SecretFile& file) {
-    std::ifstream in(file.path, std::ios::binary);
-    std::string content(secret_bytes_max + 1, '\0');
-    in.read(content.data(), static_cast<std::streamsize>(content.size()));
-    if (in.bad() || (in.fail() && !in.eof())) throw std::runtime_error("cannot read " + file.origin);
-    content.resize(static_cast<std::size_t>(in.gcount()));
-    if (content.size() > secret_bytes_max) throw std::runtime_error(file.origin + " is larger than 1 MiB");
-    if (content.ends_with('\n')) content.pop_back();
-    if (content.ends_with('\r')) content.pop_back();
-    return content;
-}
 
 void set(rd_kafka_conf_t* conf, const std::string& name, const std::string& value) {
     std::array<char, 512> reason{};

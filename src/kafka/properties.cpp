@@ -34,7 +34,7 @@ constexpr std::array<Refusal, 17> never_settable{{
     {"transactional.id", "the relay acknowledges rows one by one, outside transactions"},
     {"retries", retries_reason},
     {"message.send.max.retries", retries_reason},
-    {"enable.gapless.guarantee", "the relay handles a gap itself, by reading the lane again"},
+    {"enable.gapless.guarantee", "one row that a broker rejects would stop every topic"},
     {"delivery.report.only.error", "a row is deleted on its delivery report"},
     {"dr_cb", "the relay reads delivery reports as events"},
     {"dr_msg_cb", "the relay reads delivery reports as events"},
