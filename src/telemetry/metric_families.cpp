@@ -36,6 +36,10 @@ MetricFamilies::MetricFamilies()
           counter(registry, "outbox_postgres_reconnects_total", "Postgres sessions opened after one was lost.")),
       producer_replacements(
           counter(registry, "outbox_producer_replacements_total", "Kafka producers given up and built anew.")),
+      delete_retries(counter(registry, "outbox_delete_retries_total",
+                             "Deletes that Postgres refused for now, and that were sent again.")),
+      isolated_rows(counter(registry, "outbox_isolated_rows_total",
+                            "Rows set aside because a process crashed while it handled nothing else.")),
       delivery_latency(latencies(registry, "outbox_delivery_latency_seconds",
                                  "From the creation of a row to its acknowledgement by the broker.")),
       acknowledgement(latencies(registry, "outbox_acknowledgement_seconds",
@@ -55,6 +59,18 @@ MetricFamilies::MetricFamilies()
         const auto name = std::string(name_of(static_cast<DatabaseOperation>(operation)));
         database_operations.at(operation) = &durations.Add({{"op", name}}, bounds);
     }
+    register_circuit_transitions();
+}
+
+void MetricFamilies::register_circuit_transitions() {
+    auto& transitions =
+        counters(registry, "outbox_circuit_transitions_total", "Times that a circuit breaker went into a state.");
+    constexpr std::array<const char*, circuit_kind_count> kinds{"cluster", "topic"};
+    constexpr std::array<const char*, circuit_state_count> states{"closed", "half_open", "open"};
+    for (std::size_t kind = 0; kind < circuit_kind_count; ++kind)
+        for (std::size_t state = 0; state < circuit_state_count; ++state)
+            circuit_transitions.at(kind).at(state) =
+                &transitions.Add({{"circuit", kinds.at(kind)}, {"to", states.at(state)}});
 }
 
 // Two workers that meet the same new value at once may count it twice; the bound is then reached a little early.

@@ -22,6 +22,8 @@ inline constexpr std::array<double, 17> latency_bounds{.001, .0025, .005, .01, .
                                                        1,    2.5,   5,    10,  30,   60,  300, 1800};
 
 inline constexpr std::size_t failure_kind_count = 6;
+inline constexpr std::size_t circuit_kind_count = 2;
+inline constexpr std::size_t circuit_state_count = 3;
 inline constexpr std::string_view other_label = "__other__";
 
 struct MetricFamilies {
@@ -32,10 +34,14 @@ struct MetricFamilies {
     prometheus::Counter& rows_deleted;
     prometheus::Counter& postgres_reconnects;
     prometheus::Counter& producer_replacements;
+    prometheus::Counter& delete_retries;
+    prometheus::Counter& isolated_rows;
     prometheus::Histogram& delivery_latency;
     prometheus::Histogram& acknowledgement;
     std::array<prometheus::Counter*, failure_kind_count> delivery_errors{};              // by FailureKind
     std::array<prometheus::Histogram*, database_operation_count> database_operations{};  // by DatabaseOperation
+    // By CircuitKind, then by Circuit::State.
+    std::array<std::array<prometheus::Counter*, circuit_state_count>, circuit_kind_count> circuit_transitions{};
 
     MetricFamilies();
 
@@ -47,6 +53,8 @@ struct MetricFamilies {
     prometheus::Counter& dead_letter(std::string_view code);
 
 private:
+    void register_circuit_transitions();
+
     // A label whose values come from outside, and a bound on how many of them are told apart.
     class BoundedLabel {
     public:

@@ -47,11 +47,28 @@ Fleet added_up(const std::deque<WorkerMetrics>& workers) {
         all.sum.lanes_owned += one.lanes_owned;
         all.sum.parked_topics += one.parked_topics;
         all.sum.low_mark_lag_ids = std::max(all.sum.low_mark_lag_ids, one.low_mark_lag_ids);
+        all.sum.cluster_circuit = std::max(all.sum.cluster_circuit, one.cluster_circuit);
+        all.sum.open_topic_circuits += one.open_topic_circuits;
+        all.sum.recovery_rows_per_second += one.recovery_rows_per_second;
+        all.sum.in_flight_limit_rows += one.in_flight_limit_rows;
         all.postgres_connected = all.postgres_connected && worker.postgres_connected();
         all.kafka_connected = all.kafka_connected && worker.kafka_connected();
         all.last_delivery_at = std::max(all.last_delivery_at, worker.last_delivery_at());
     }
     return all;
+}
+
+void add_circuits(std::vector<MetricFamily>& out, const WorkerStanding& sum) {
+    add_gauge(out, "outbox_cluster_circuit",
+              "The cluster's circuit breaker, of the worker where it is worst: 0 closed, 1 half-open, 2 open.",
+              static_cast<double>(sum.cluster_circuit));
+    add_gauge(out, "outbox_open_topic_circuits", "Topics whose circuit breaker is not closed.",
+              sum.open_topic_circuits);
+    add_gauge(out, "outbox_recovery_rows_per_second",
+              "Rows per second that the slow start after an outage allows now; 0 when there is none.",
+              static_cast<double>(sum.recovery_rows_per_second));
+    add_gauge(out, "outbox_in_flight_limit_rows", "Rows that may be in flight at once, as the broker keeps up.",
+              static_cast<double>(sum.in_flight_limit_rows));
 }
 
 void add_workers(std::vector<MetricFamily>& out, const std::deque<WorkerMetrics>& workers) {
@@ -61,7 +78,7 @@ void add_workers(std::vector<MetricFamily>& out, const std::deque<WorkerMetrics>
     add_gauge(out, "outbox_in_flight_bytes", "Bytes of the rows read and not yet settled.",
               static_cast<double>(all.sum.in_flight_bytes));
     add_gauge(out, "outbox_lanes_owned", "Lanes that this process relays.", all.sum.lanes_owned);
-    add_gauge(out, "outbox_parked_topics", "Topics that cannot be written now; their rows wait.",
+    add_gauge(out, "outbox_parked_topics", "Topics whose rows wait: not to be written now, or paused.",
               all.sum.parked_topics);
     add_gauge(out, "outbox_low_mark_lag_ids", "Ids between the low-water mark and the last id drawn.",
               static_cast<double>(all.sum.low_mark_lag_ids));
@@ -71,6 +88,7 @@ void add_workers(std::vector<MetricFamily>& out, const std::deque<WorkerMetrics>
               all.kafka_connected ? 1 : 0);
     add_gauge(out, "outbox_last_delivery_timestamp_seconds", "When a record was last acknowledged; 0 before the first.",
               all.last_delivery_at);
+    add_circuits(out, all.sum);
 }
 
 void add_process(std::vector<MetricFamily>& out, double started_at) {
@@ -99,7 +117,10 @@ struct Metrics::Sampled {
                          "When the backlog was last measured; 0 before the first time.")),
           dead_letter_rows(gauge(registry, "outbox_dead_letter_rows", "Rows in the dead-letter table.")),
           lanes_uncovered(gauge(registry, "outbox_lanes_uncovered", "Lanes that no relay owns.")),
-          schema_version(gauge(registry, "outbox_schema_version", "Schema version found in the database.")) {}
+          schema_version(gauge(registry, "outbox_schema_version", "Schema version found in the database.")),
+          blocked_keys(gauge(registry, "outbox_blocked_keys", "Keys that wait because a row of theirs was refused.")),
+          paused(gauge(registry, "outbox_paused", "1 when an operator has paused everything.")),
+          paused_topics(gauge(registry, "outbox_paused_topics", "Topics that an operator has paused.")) {}
 
     Gauge& backlog_rows;
     Gauge& backlog_estimated;
@@ -108,6 +129,9 @@ struct Metrics::Sampled {
     Gauge& dead_letter_rows;
     Gauge& lanes_uncovered;
     Gauge& schema_version;
+    Gauge& blocked_keys;
+    Gauge& paused;
+    Gauge& paused_topics;
 };
 
 Metrics::Metrics(const ProcessFacts& facts, std::size_t workers)
@@ -135,6 +159,9 @@ void Metrics::sampled(const BacklogSample& sample) {
     sampled_->dead_letter_rows.Set(static_cast<double>(sample.dead_letter_rows));
     sampled_->lanes_uncovered.Set(sample.lanes_uncovered);
     sampled_->schema_version.Set(sample.schema_version);
+    sampled_->blocked_keys.Set(static_cast<double>(sample.blocked_keys));
+    sampled_->paused.Set(sample.paused ? 1 : 0);
+    sampled_->paused_topics.Set(sample.paused_topics);
     sampled_->taken_at.Set(sample.taken_at);
 }
 

@@ -30,6 +30,9 @@ struct BacklogSample {
     std::uint64_t dead_letter_rows = 0;
     std::uint32_t lanes_uncovered = 0;
     std::uint32_t schema_version = 0;
+    std::uint64_t blocked_keys = 0;
+    bool paused = false;  // everything, not only a topic
+    std::uint32_t paused_topics = 0;
 };
 
 class Metrics {

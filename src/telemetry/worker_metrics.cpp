@@ -96,6 +96,18 @@ void WorkerMetrics::dead_letter(std::string_view code) {
     families_.dead_letter(code).Increment();
 }
 
+void WorkerMetrics::isolated() {
+    families_.isolated_rows.Increment();
+}
+
+void WorkerMetrics::delete_retried() {
+    families_.delete_retries.Increment();
+}
+
+void WorkerMetrics::circuit_moved(CircuitKind circuit, Circuit::State to) {
+    families_.circuit_transitions.at(static_cast<std::size_t>(circuit)).at(static_cast<std::size_t>(to))->Increment();
+}
+
 void WorkerMetrics::database_operation(DatabaseOperation operation, double seconds) {
     families_.database_operations.at(static_cast<std::size_t>(operation))->Observe(std::max(seconds, 0.0));
 }
@@ -120,12 +132,19 @@ void WorkerMetrics::standing(const WorkerStanding& now) {
     lanes_owned_.store(now.lanes_owned, std::memory_order_relaxed);
     parked_topics_.store(now.parked_topics, std::memory_order_relaxed);
     low_mark_lag_ids_.store(now.low_mark_lag_ids, std::memory_order_relaxed);
+    cluster_circuit_.store(now.cluster_circuit, std::memory_order_relaxed);
+    open_topic_circuits_.store(now.open_topic_circuits, std::memory_order_relaxed);
+    recovery_rows_per_second_.store(now.recovery_rows_per_second, std::memory_order_relaxed);
+    in_flight_limit_rows_.store(now.in_flight_limit_rows, std::memory_order_relaxed);
 }
 
 WorkerStanding WorkerMetrics::standing() const {
-    return {in_flight_rows_.load(std::memory_order_relaxed), in_flight_bytes_.load(std::memory_order_relaxed),
-            lanes_owned_.load(std::memory_order_relaxed), parked_topics_.load(std::memory_order_relaxed),
-            low_mark_lag_ids_.load(std::memory_order_relaxed)};
+    return {
+        in_flight_rows_.load(std::memory_order_relaxed),      in_flight_bytes_.load(std::memory_order_relaxed),
+        lanes_owned_.load(std::memory_order_relaxed),         parked_topics_.load(std::memory_order_relaxed),
+        low_mark_lag_ids_.load(std::memory_order_relaxed),    cluster_circuit_.load(std::memory_order_relaxed),
+        open_topic_circuits_.load(std::memory_order_relaxed), recovery_rows_per_second_.load(std::memory_order_relaxed),
+        in_flight_limit_rows_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace outbox

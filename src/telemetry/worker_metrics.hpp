@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/circuit.hpp"
 #include "core/failure.hpp"
 #include "core/row.hpp"
 
@@ -24,6 +25,8 @@ struct MetricFamilies;
 enum class DatabaseOperation { read, remove, bury, probe, renew, acquire, release };
 inline constexpr std::size_t database_operation_count = 7;
 std::string_view name_of(DatabaseOperation operation);  // `remove` is called "delete" outside
+
+enum class CircuitKind { cluster, topic };
 
 struct DeliveredRow {
     TopicIndex topic{};
@@ -43,7 +46,11 @@ struct WorkerStanding {
     std::uint64_t in_flight_bytes = 0;
     std::uint32_t lanes_owned = 0;
     std::uint32_t parked_topics = 0;
-    std::uint64_t low_mark_lag_ids = 0;  // the scrape shows the largest
+    std::uint64_t low_mark_lag_ids = 0;                       // the scrape shows the largest
+    Circuit::State cluster_circuit = Circuit::State::closed;  // the scrape shows the worst
+    std::uint32_t open_topic_circuits = 0;
+    std::uint64_t recovery_rows_per_second = 0;  // 0: not recovering
+    std::uint64_t in_flight_limit_rows = 0;      // the congestion window
 };
 
 // Sorts values into a histogram's buckets, to hand them over once per batch: a prometheus::Histogram locks.
@@ -69,6 +76,9 @@ public:
     void failed(FailureKind kind, std::size_t rows);
     void rows_deleted(std::size_t rows, double seconds);
     void dead_letter(std::string_view code);
+    void isolated();        // a row set aside without another attempt: it was alone when a process crashed
+    void delete_retried();  // a delete that Postgres refused for now, as in a deadlock
+    void circuit_moved(CircuitKind circuit, Circuit::State to);
     void database_operation(DatabaseOperation operation, double seconds);  // the others: read and delete count above
     void session(bool connected);
     void producer(bool connected);
@@ -104,6 +114,10 @@ private:
     std::atomic<std::uint32_t> lanes_owned_ = 0;
     std::atomic<std::uint32_t> parked_topics_ = 0;
     std::atomic<std::uint64_t> low_mark_lag_ids_ = 0;
+    std::atomic<Circuit::State> cluster_circuit_ = Circuit::State::closed;
+    std::atomic<std::uint32_t> open_topic_circuits_ = 0;
+    std::atomic<std::uint64_t> recovery_rows_per_second_ = 0;
+    std::atomic<std::uint64_t> in_flight_limit_rows_ = 0;
     std::atomic<bool> postgres_connected_ = false;
     std::atomic<bool> kafka_connected_ = false;
     std::atomic<double> last_delivery_at_ = 0;

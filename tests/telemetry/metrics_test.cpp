@@ -37,6 +37,12 @@ TEST_CASE("a fresh process exports closed label sets at zero") {
     for (const char* op : {"read", "delete", "bury", "probe", "renew", "acquire", "release"}) {
         CHECK(has(scrape, std::string("outbox_db_operation_duration_seconds_count{op=\"") + op + "\"} 0"));
     }
+    for (const char* circuit : {"cluster", "topic"}) {
+        for (const char* to : {"closed", "half_open", "open"}) {
+            CHECK(has(scrape, std::string("outbox_circuit_transitions_total{circuit=\"") + circuit + "\",to=\"" + to +
+                                  "\"} 0"));
+        }
+    }
     CHECK(has(scrape, R"(outbox_build_info{libpq="15.0",librdkafka="2.0.2",version="0.1.0"} 1)"));
     CHECK(has(scrape, "outbox_schema_version_expected 7"));
     CHECK(has(scrape, "outbox_postgres_connected 0"));
@@ -90,6 +96,35 @@ TEST_CASE("gauges are added up over the workers, the lag is the largest") {
     CHECK(has(scrape, "outbox_low_mark_lag_ids 90"));
 }
 
+TEST_CASE("the cluster's circuit is shown where it is worst, limits and open topics are added up") {
+    Metrics metrics(facts, 2);
+    metrics.worker(0).standing({.cluster_circuit = Circuit::State::half_open,
+                                .open_topic_circuits = 1,
+                                .recovery_rows_per_second = 2000,
+                                .in_flight_limit_rows = 1250});
+    metrics.worker(1).standing({.open_topic_circuits = 2, .in_flight_limit_rows = 20'000});
+    CHECK(has(metrics.scrape(0), "outbox_cluster_circuit 1"));
+    CHECK(has(metrics.scrape(0), "outbox_open_topic_circuits 3"));
+    CHECK(has(metrics.scrape(0), "outbox_recovery_rows_per_second 2000"));
+    CHECK(has(metrics.scrape(0), "outbox_in_flight_limit_rows 21250"));
+    metrics.worker(1).standing({.cluster_circuit = Circuit::State::open});
+    CHECK(has(metrics.scrape(0), "outbox_cluster_circuit 2"));
+}
+
+TEST_CASE("each move of a circuit counts for its kind and for the state it goes to") {
+    Metrics metrics(facts, 2);
+    metrics.worker(0).circuit_moved(CircuitKind::cluster, Circuit::State::open);
+    metrics.worker(1).circuit_moved(CircuitKind::cluster, Circuit::State::open);
+    metrics.worker(1).circuit_moved(CircuitKind::cluster, Circuit::State::half_open);
+    metrics.worker(0).circuit_moved(CircuitKind::topic, Circuit::State::closed);
+    const std::string scrape = metrics.scrape(0);
+    CHECK(has(scrape, R"(outbox_circuit_transitions_total{circuit="cluster",to="open"} 2)"));
+    CHECK(has(scrape, R"(outbox_circuit_transitions_total{circuit="cluster",to="half_open"} 1)"));
+    CHECK(has(scrape, R"(outbox_circuit_transitions_total{circuit="cluster",to="closed"} 0)"));
+    CHECK(has(scrape, R"(outbox_circuit_transitions_total{circuit="topic",to="closed"} 1)"));
+    CHECK(has(scrape, R"(outbox_circuit_transitions_total{circuit="topic",to="open"} 0)"));
+}
+
 TEST_CASE("the process is connected when all of its workers are") {
     Metrics metrics(facts, 2);
     metrics.worker(0).session(true);
@@ -124,6 +159,9 @@ TEST_CASE("rows, errors, statements and replacements are counted") {
     worker.dead_letter("MSG_SIZE_TOO_LARGE");
     worker.dead_letter("MSG_SIZE_TOO_LARGE");
     worker.producer_replaced();
+    worker.delete_retried();
+    worker.isolated();
+    worker.isolated();
     const std::string scrape = metrics.scrape(0);
     CHECK(has(scrape, "outbox_rows_read_total 1000"));
     CHECK(has(scrape, "outbox_rows_deleted_total 900"));
@@ -133,6 +171,8 @@ TEST_CASE("rows, errors, statements and replacements are counted") {
     CHECK(has(scrape, R"(outbox_delivery_errors_total{reason="in_doubt"} 12)"));
     CHECK(has(scrape, R"(outbox_dead_letters_total{reason="MSG_SIZE_TOO_LARGE"} 2)"));
     CHECK(has(scrape, "outbox_producer_replacements_total 1"));
+    CHECK(has(scrape, "outbox_delete_retries_total 1"));
+    CHECK(has(scrape, "outbox_isolated_rows_total 2"));
 }
 
 TEST_CASE("the oldest row's age grows with the scrapes, also when sampling is stuck") {
@@ -143,7 +183,10 @@ TEST_CASE("the oldest row's age grows with the scrapes, also when sampling is st
                      .oldest_pending_at = 400,
                      .dead_letter_rows = 2,
                      .lanes_uncovered = 4,
-                     .schema_version = 7});
+                     .schema_version = 7,
+                     .blocked_keys = 5,
+                     .paused = true,
+                     .paused_topics = 6});
     const std::string scrape = metrics.scrape(500);
     CHECK(has(scrape, "outbox_backlog_rows 3"));
     CHECK(has(scrape, "outbox_backlog_estimated 1"));
@@ -152,10 +195,14 @@ TEST_CASE("the oldest row's age grows with the scrapes, also when sampling is st
     CHECK(has(scrape, "outbox_dead_letter_rows 2"));
     CHECK(has(scrape, "outbox_lanes_uncovered 4"));
     CHECK(has(scrape, "outbox_schema_version 7"));
+    CHECK(has(scrape, "outbox_blocked_keys 5"));
+    CHECK(has(scrape, "outbox_paused 1"));
+    CHECK(has(scrape, "outbox_paused_topics 6"));
     CHECK(has(scrape, "outbox_oldest_pending_age_seconds 100"));
     CHECK(has(metrics.scrape(560), "outbox_oldest_pending_age_seconds 160"));
     CHECK(has(metrics.scrape(390), "outbox_oldest_pending_age_seconds 0"));
     metrics.sampled({.taken_at = 600});
+    CHECK(has(metrics.scrape(900), "outbox_paused 0"));
     CHECK(has(metrics.scrape(900), "outbox_oldest_pending_age_seconds 0"));
 }
 
