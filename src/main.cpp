@@ -21,12 +21,18 @@ struct Command {
     ExitCode (*execute)(const Invocation&);
 };
 
-constexpr std::array<Command, 8> commands{{
+constexpr std::array<Command, 14> commands{{
     {"run", "move events from Postgres to Kafka until told to stop", run},
     {"check", "check the configuration, Postgres and Kafka", check},
     {"print-config", "show the configuration that counts", print_config},
     {"migrate", "create or update the tables", migrate},
     {"status", "show backlog, lanes and relays", status},
+    {"pause", "stop publishing, of one topic or of everything", pause},
+    {"resume", "publish again what was paused", resume},
+    {"rate", "change the ceiling in rows per second", rate},
+    {"drain", "pause everything and wait until nothing is in flight", drain},
+    {"dlq", "look at dead letters, requeue them, discard them", dlq},
+    {"unblock", "let a blocked key go on", unblock},
     {"enqueue", "put one event into the outbox", enqueue},
     {"healthcheck", "ask a running relay whether it is well", healthcheck},
     {"version", "show versions", version},
@@ -92,6 +98,8 @@ ExitCode execute(int argc, char** argv) try {
     return report(ExitCode::unreachable, error);
 } catch (const SchemaMismatch& error) {
     return report(ExitCode::schema_mismatch, error);
+} catch (const Refused& error) {
+    return report(ExitCode::refused, error);
 } catch (const std::exception& error) {
     return report(ExitCode::failure, error);
 }

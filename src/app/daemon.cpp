@@ -46,10 +46,10 @@ Daemon::Daemon(DaemonSettings settings, const StopSignals& signals)
       started_at_(unix_now()),
       metrics_({settings_.version, settings_.librdkafka, settings_.libpq,
                 static_cast<std::uint32_t>(settings_.worker.schema_version), started_at_},
-               settings_.worker.relay.workers),
+               settings_.worker.relay.relay.workers),
       service_manager_(ServiceManager::environment()) {
     const WorkerIdentity identity{{}, host_name(), static_cast<std::int32_t>(::getpid()), settings_.version};
-    for (std::size_t i = 0; i < settings_.worker.relay.workers; ++i) {
+    for (std::size_t i = 0; i < settings_.worker.relay.relay.workers; ++i) {
         WorkerIdentity own = identity;
         own.id = draw_worker_id();
         workers_.push_back(std::make_unique<Worker>(i, settings_.worker, std::move(own), metrics_.worker(i),

@@ -63,6 +63,14 @@ void Sampler::take_sample() {
     seen.oldest_pending_at =
         outbox.backlog.oldest_age_seconds ? sample->taken_at - *outbox.backlog.oldest_age_seconds : 0;
     seen.dead_letter_rows = static_cast<std::uint64_t>(outbox.dead_letters);
+    seen.blocked_keys = static_cast<std::uint64_t>(outbox.blocked_keys.rows);
+    for (const ControlStatus& control : outbox.control) {
+        if (!control.paused) continue;
+        if (control.topic == "*")
+            seen.paused = true;
+        else
+            ++seen.paused_topics;
+    }
     seen.lanes_uncovered = static_cast<std::uint32_t>(outbox.lanes_uncovered);
     for (const ModuleVersion& module : outbox.schema)
         if (module.module == "outbox") seen.schema_version = static_cast<std::uint32_t>(module.version);

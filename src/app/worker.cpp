@@ -18,11 +18,14 @@ using namespace std::chrono_literals;
 
 constexpr Backoff session_backoff{100ms, 5s};
 constexpr Backoff producer_backoff{100ms, 5s};
-constexpr Duration session_trial = 2s;    // a session that breaks sooner has not mended anything
-constexpr Duration answer_patience = 5s;  // an answer that takes longer is worth a word
+constexpr Duration session_trial = 2s;              // a session that breaks sooner has not mended anything
+constexpr Duration answer_patience = 5s;            // an answer that takes longer is worth a word
+constexpr std::uint32_t refusals_worth_a_word = 3;  // deletes refused in a row before readiness tells
 constexpr Duration nap_max = 1s;          // the loop turns at least this often, so that its progress can be watched
 constexpr Duration leave_allowance = 2s;  // after the drain deadline: for the last deletes and the release
 constexpr Duration floor_interval = 1s;
+constexpr Duration secrets_interval = 1s;
+constexpr Duration retire_patience = 5s;  // for what an outgoing producer has sent to be acknowledged
 
 double seconds(Duration duration) {
     return std::chrono::duration<double>(duration).count();
@@ -38,7 +41,7 @@ Worker::Worker(std::size_t index, WorkerSettings settings, WorkerIdentity identi
       metrics_(metrics),
       observer_(index, metrics),
       random_(std::random_device{}()),
-      relay_(settings_.relay, settings_.topics, settings_.pacing, {message_bytes_max(settings_.kafka), random_()}),
+      relay_(settings_.relay, {message_bytes_max(settings_.kafka), random_()}),
       troubles_(std::make_shared<const WorkerTroubles>(WorkerTroubles{"connecting", "connecting"})) {}
 
 Worker::~Worker() {
@@ -97,7 +100,8 @@ void Worker::turn(Wakeups::Woken woken, Instant now) {
         lose_session(error, now);
     }
     judge_session(now);
-    observer_.stands(relay_);
+    judge_kafka();
+    observer_.stands(relay_, now);
     lanes_.store(relay_.lanes().owned().bits(), std::memory_order_relaxed);
     if (now >= floor_at_) {
         floor_.store(relay_.floor().value, std::memory_order_relaxed);
@@ -117,7 +121,7 @@ Duration Worker::nap(Instant now) const {
 // ---- Postgres --------------------------------------------------------------------------------------------------
 
 void Worker::open_session(Instant now) {
-    session_ = std::make_unique<Session>(settings_.postgres, identity_, settings_.relay.lease_ttl,
+    session_ = std::make_unique<Session>(settings_.postgres, identity_, settings_.relay.relay.lease_ttl,
                                          settings_.schema_version, now);
 }
 
@@ -142,7 +146,13 @@ void Worker::take(Answer& answer, Instant now) {
         session_opened_at_ = now;
     }
     observer_.answered(answer, relay_, now);
-    std::visit(Overloaded{[&](const FleetLeft&) { left_ = true; }, [&](const auto& event) { relay_.on(event, now); }},
+    if (!answer.refusal.empty()) {
+        if (++deletes_refused_ >= refusals_worth_a_word) trouble(&WorkerTroubles::postgres, answer.refusal);
+    } else if (std::holds_alternative<RowsDeleted>(answer.event) || std::holds_alternative<RowsBuried>(answer.event)) {
+        deletes_refused_ = 0;
+    }
+    std::visit(Overloaded{[&](const FleetLeft&) { left_ = true; }, [](const NoteTaken&) {},
+                          [&](const auto& event) { relay_.on(event, now); }},
                answer.event);
     act(now);  // a batch that was read has to be published before the next answer replaces it
 }
@@ -162,6 +172,7 @@ void Worker::lose_session(const PostgresError& error, Instant now) {
              {"retry_in_seconds", seconds(delay)}});
     trouble(&WorkerTroubles::postgres, error.what());
     session_ready_ = false;
+    deletes_refused_ = 0;
     observer_.session_lost();
     relay_.on(SessionLost{}, now);
     act(now);  // rows just read may still be published; nothing else is due without a session
@@ -176,7 +187,7 @@ void Worker::judge_session(Instant now) {
     const bool proven = !session_refused_ || now >= session_opened_at_ + session_trial;
     if (now - session_->waiting_since() >= answer_patience) {
         if (troubles().postgres.empty()) trouble(&WorkerTroubles::postgres, "no answer for more than 5 s");
-    } else if (proven && !troubles().postgres.empty()) {
+    } else if (proven && deletes_refused_ == 0 && !troubles().postgres.empty()) {
         session_failures_ = 0;
         trouble(&WorkerTroubles::postgres, {});
     }
@@ -186,8 +197,9 @@ void Worker::judge_session(Instant now) {
 
 void Worker::open_producer(Instant now) {
     try {
-        producer_ = std::make_unique<Producer>(settings_.kafka, settings_.relay);
-        producer_announced_ = producer_dying_ = false;
+        secrets_.emplace(settings_.kafka);
+        producer_ = std::make_unique<Producer>(settings_.kafka, settings_.relay.relay);
+        producer_announced_ = producer_dying_ = connected_ = false;
     } catch (const std::exception& error) {
         ++producer_failures_;
         producer_retry_at_ = now + producer_backoff.delay(producer_failures_, jitter());
@@ -203,7 +215,9 @@ void Worker::serve_producer(bool readable, Instant now) {
         open_producer(now);
         if (!producer_) return;
     }
-    if (!readable) return;
+    if (producer_dying_) finish_retiring(now);
+    if (producer_) look_at_secrets(now);
+    if (!producer_ || !readable) return;
     reports_.clear();
     producer_->collect(reports_);
     observer_.noticed(reports_.notices);
@@ -216,39 +230,86 @@ void Worker::serve_producer(bool readable, Instant now) {
         observer_.failed(reports_.failed);
         relay_.on(Failed{reports_.failed}, now);
     }
-    const bool connected = producer_->connected();
-    if (connected && !producer_announced_ && !producer_->fatal()) {
+    if (producer_->connected() && !producer_announced_ && !producer_->fatal()) {
         producer_announced_ = true;
+        log(LogLevel::info, "kafka_connected", "Kafka is reachable", {{"worker", static_cast<std::int64_t>(index_)}});
         relay_.on(ProducerOpened{}, now);
     }
-    if (connected != troubles().kafka.empty() && !producer_dying_) {
-        log(connected ? LogLevel::info : LogLevel::warn, connected ? "kafka_connected" : "kafka_lost",
-            connected ? "Kafka is reachable" : "no Kafka broker is reachable: rows wait, nothing is lost",
-            {{"worker", static_cast<std::int64_t>(index_)}});
-        trouble(&WorkerTroubles::kafka, connected ? std::string{} : "no broker is reachable");
-        metrics_.producer(connected);
-    }
+    tell_of_cluster(now);
     if (producer_->fatal()) lose_producer(now);
 }
 
-// Everything it still holds comes back as failed first: only then may another producer send those rows again.
-void Worker::lose_producer(Instant now) {
-    if (!producer_dying_) {
-        producer_dying_ = true;
-        ++producer_failures_;
-        log(LogLevel::warn, "producer_replaced",
-            "the Kafka producer is beyond repair: it is replaced, what it held is sent again",
-            {{"worker", static_cast<std::int64_t>(index_)},
-             {"rows_in_flight", static_cast<std::int64_t>(relay_.window().rows_in_flight())}});
-        metrics_.producer_replaced();
-        metrics_.producer(false);
-        trouble(&WorkerTroubles::kafka, "the producer is being replaced");
-        relay_.on(ProducerLost{}, now);
-        producer_->purge();
+void Worker::tell_of_cluster(Instant now) {
+    if (reports_.throttled) relay_.on(ClusterThrottled{}, now);
+    if (reports_.cluster_failure) relay_.on(ClusterFailed{reports_.cluster_failure->code}, now);
+    if (reports_.all_brokers_down) relay_.on(ClusterUnreachable{}, now);
+    if (producer_->connected() != connected_) {
+        connected_ = producer_->connected();
+        if (connected_)
+            relay_.on(ClusterReachable{}, now);
+        else
+            relay_.on(ClusterUnreachable{}, now);
     }
-    if (relay_.window().rows_in_flight() > 0) return;
+}
+
+void Worker::judge_kafka() {
+    if (!producer_ || producer_dying_) return;  // that was said where it began
+    const Circuit& circuit = relay_.cluster().circuit();
+    std::string text;
+    if (!producer_->connected())
+        text = producer_->trouble().empty() ? "no broker is reachable" : producer_->trouble();
+    else if (circuit.state() == Circuit::State::open)
+        text = circuit.reason();
+    metrics_.producer(producer_->connected());
+    if (text != troubles().kafka) trouble(&WorkerTroubles::kafka, std::move(text));
+}
+
+// Rotated credentials: a name and a password serve the living producer's next connection; anything else needs a new
+// one.
+void Worker::look_at_secrets(Instant now) {
+    if (producer_dying_ || now < secrets_at_) return;
+    secrets_at_ = now + secrets_interval;
+    const SecretWatch::Change change = secrets_->look();
+    if (change == SecretWatch::Change::nothing) return;
+    const bool renewed = change == SecretWatch::Change::login && producer_->renew_credentials(settings_.kafka);
+    log(LogLevel::info, "credentials_changed",
+        renewed ? "the files with Kafka's credentials have changed: new connections use them"
+                : "the files with Kafka's credentials have changed: the producer is replaced",
+        {{"worker", static_cast<std::int64_t>(index_)}});
+    if (!renewed) retire_producer(now + retire_patience, now);
+}
+
+void Worker::lose_producer(Instant now) {
+    if (producer_dying_) return;
+    ++producer_failures_;
+    log(LogLevel::warn, "producer_replaced",
+        "the Kafka producer is beyond repair: it is replaced, what it held is sent again",
+        {{"worker", static_cast<std::int64_t>(index_)},
+         {"rows_in_flight", static_cast<std::int64_t>(relay_.window().rows_in_flight())}});
+    retire_producer(now, now);
+}
+
+void Worker::retire_producer(Instant patience_until, Instant now) {
+    producer_dying_ = true;
+    producer_patience_until_ = patience_until;
+    metrics_.producer_replaced();
+    metrics_.producer(false);
+    trouble(&WorkerTroubles::kafka, "the producer is being replaced");
+    relay_.on(ProducerLost{}, now);
+    finish_retiring(now);
+}
+
+// Everything it still holds comes back as failed first: only then may another producer send those rows again.
+void Worker::finish_retiring(Instant now) {
+    if (relay_.window().rows_in_flight() > 0) {
+        if (now < producer_patience_until_)
+            producer_->purge_unsent();
+        else
+            producer_->purge();
+        return;
+    }
     producer_.reset();
-    producer_announced_ = false;
+    producer_announced_ = producer_dying_ = false;
     producer_retry_at_ = now + producer_backoff.delay(producer_failures_, jitter());
 }
 
@@ -276,6 +337,7 @@ void Worker::carry_out(const Publish& publish, Instant now) {
     refused_.clear();
     refusing_.clear();
     std::optional<Failure> stopped;
+    LaneSet closed_lanes;
     for (const Admission& row : publish.rows) {
         // A refusal that is about neither the row nor its topic stops the batch: what follows must not overtake it.
         if (!stopped && (!producer_ || producer_dying_)) stopped = Failure{FailureKind::in_doubt, "PRODUCER_LOST", ""};
@@ -291,16 +353,23 @@ void Worker::carry_out(const Publish& publish, Instant now) {
             refused_.push_back({row.slot, refused->second, true});
             continue;
         }
+        if (closed_lanes.contains(relay_.window().entry(row.slot).lane)) {
+            refused_.push_back({row.slot, {FailureKind::in_doubt, "KEY_BLOCKED", ""}, true});
+            continue;
+        }
         const auto failure = producer_->publish(topic, session_->rows().content(row.row), row.slot);
         if (!failure) continue;
         refused_.push_back({row.slot, *failure, true});
+        // Where a row blocks its key, the key's later rows must wait for the next read, which leaves them out.
+        if (failure->kind == FailureKind::row && settings_.relay.poison.policy == PoisonPolicy::block_key)
+            closed_lanes.add(relay_.window().entry(row.slot).lane);
         if (failure->kind == FailureKind::topic) refusing_.emplace_back(topic, *failure);
         if (failure->kind != FailureKind::row && failure->kind != FailureKind::topic) stopped = failure;
     }
     if (refused_.empty()) return;
     observer_.failed(refused_);
     relay_.on(Failed{refused_}, now);
-    if (producer_ && producer_->fatal()) lose_producer(now);
+    if (producer_ && producer_->fatal() && !producer_dying_) lose_producer(now);
 }
 
 // ---- the rest --------------------------------------------------------------------------------------------------
@@ -308,7 +377,7 @@ void Worker::carry_out(const Publish& publish, Instant now) {
 void Worker::step_drain(Instant now) {
     if (!drain_requested_) return;
     if (drain_deadline_ == never) {
-        drain_deadline_ = now + settings_.relay.drain_timeout;
+        drain_deadline_ = now + settings_.relay.relay.drain_timeout;
         relay_.drain();
         log(LogLevel::info, "draining",
             "reading has stopped; what is in flight is finished and the lanes are handed over",

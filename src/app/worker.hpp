@@ -20,6 +20,7 @@
 #include "core/relay.hpp"
 #include "core/settings.hpp"
 #include "kafka/producer.hpp"
+#include "kafka/secret_watch.hpp"
 #include "postgres/session.hpp"
 #include "telemetry/metrics.hpp"
 
@@ -28,9 +29,7 @@ namespace outbox {
 struct WorkerSettings {
     PostgresSettings postgres;
     KafkaSettings kafka;
-    RelaySettings relay;
-    TopicSettings topics;
-    PacingSettings pacing;
+    RelayOptions relay;
     int schema_version = 0;
 };
 
@@ -74,7 +73,12 @@ private:
 
     void open_producer(Instant now);
     void serve_producer(bool readable, Instant now);
+    void look_at_secrets(Instant now);
     void lose_producer(Instant now);
+    void retire_producer(Instant patience_until, Instant now);
+    void finish_retiring(Instant now);
+    void tell_of_cluster(Instant now);
+    void judge_kafka();
 
     void act(Instant now);
     void carry_out(const Publish& publish, Instant now);
@@ -101,12 +105,17 @@ private:
     std::unique_ptr<Session> session_;
     bool session_ready_ = false;
     Instant session_opened_at_{};
-    bool session_refused_ = false;  // the last one ended because the server refused a statement
+    std::uint32_t deletes_refused_ = 0;  // in a row
+    bool session_refused_ = false;       // the last one ended because the server refused a statement
     std::uint32_t session_failures_ = 0;
     Instant session_retry_at_{};
     std::unique_ptr<Producer> producer_;
     bool producer_announced_ = false;
     bool producer_dying_ = false;
+    Instant producer_patience_until_{};  // dying: what was sent may still be acknowledged until then
+    std::optional<SecretWatch> secrets_;
+    Instant secrets_at_{};
+    bool connected_ = false;  // as the relay was told
     std::uint32_t producer_failures_ = 0;
     Instant producer_retry_at_{};
     ProducerReports reports_;

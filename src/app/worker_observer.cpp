@@ -53,7 +53,12 @@ void WorkerObserver::answered(const Answer& answer, const Relay& relay, Instant 
                    },
                    [&](const ProbeAnswered&) { metrics_.database_operation(DatabaseOperation::probe, took); },
                    [&](const RowsDeleted&) { metrics_.rows_deleted(answer.rows, took); },
-                   [&](const RowsBuried&) { buried(took); }},
+                   [&](const RowsBuried&) { buried(took); }, [&](const DeleteRefused&) { refused(answer); },
+                   [&](const BurialRefused&) {
+                       burials_.pop_front();
+                       refused(answer);
+                   },
+                   [&](const ControlRead&) {}, [&](const BlockedKeysRead&) {}, [&](const NoteTaken&) {}},
         answer.event);
 }
 
@@ -65,16 +70,36 @@ void WorkerObserver::name_topics(const Topics& topics) {
 }
 
 void WorkerObserver::burying(const BuryRow& burial) {
-    burials_.push_back({burial.id, std::string(burial.code), std::string(burial.text)});
+    burials_.push_back({burial.id, std::string(burial.code), std::string(burial.text), burial.block_key,
+                        burial.event_id == EventId{}});
 }
 
 void WorkerObserver::buried(double took) {
     metrics_.database_operation(DatabaseOperation::bury, took);
     const Burial& burial = burials_.front();
-    metrics_.dead_letter(burial.code);
-    log(LogLevel::warn, "dead_letter", "a row can never be published and was moved to outbox.dead_letter",
-        {{"message_id", burial.id.value}, {"error_code", burial.code}, {"reason", burial.reason}});
+    if (burial.isolated) {
+        metrics_.isolated();
+        log(LogLevel::error, "row_isolated",
+            "a row was set aside without another attempt: it was alone when processes ended",
+            {{"message_id", burial.id.value}});
+    }
+    if (burial.block_key) {
+        log(LogLevel::warn, "key_blocked",
+            "a row can never be published as it is: its key waits for an operator, others go on (a row without a key "
+            "went to outbox.dead_letter)",
+            {{"message_id", burial.id.value}, {"error_code", burial.code}, {"reason", burial.reason}});
+    } else {
+        metrics_.dead_letter(burial.code);
+        log(LogLevel::warn, "dead_letter", "a row can never be published and was moved to outbox.dead_letter",
+            {{"message_id", burial.id.value}, {"error_code", burial.code}, {"reason", burial.reason}});
+    }
     burials_.pop_front();
+}
+
+void WorkerObserver::refused(const Answer& answer) {
+    metrics_.delete_retried();
+    log(LogLevel::warn, "delete_retried", "a delete was refused and is tried again: " + answer.refusal,
+        {{"worker", worker_}});
 }
 
 void WorkerObserver::delivered(std::span<const Slot> slots, const Relay& relay, Instant now) {
@@ -103,12 +128,15 @@ void WorkerObserver::noticed(const std::vector<ProducerNotice>& notices) const {
         log(notice.warning ? LogLevel::warn : LogLevel::debug, "librdkafka", notice.text, {{"code", notice.code}});
 }
 
-void WorkerObserver::stands(const Relay& relay) {
+void WorkerObserver::stands(const Relay& relay, Instant now) {
+    transitions_.look(relay, now);
     const Window& window = relay.window();
     const LowMark& mark = relay.low_mark();
     metrics_.standing({window.rows_in_flight(), window.bytes_in_flight(), relay.lanes().owned().size(),
                        static_cast<std::uint32_t>(relay.topics().parked().size()),
-                       static_cast<std::uint64_t>(mark.head().value - std::min(mark.low(), mark.head()).value)});
+                       static_cast<std::uint64_t>(mark.head().value - std::min(mark.low(), mark.head()).value),
+                       relay.cluster().circuit().state(), transitions_.open_topic_circuits(),
+                       relay.pacing().recovery_rate(), relay.pacing().in_flight_limit()});
 }
 
 }  // namespace outbox

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "app/transitions.hpp"
 #include "core/relay.hpp"
 #include "kafka/producer.hpp"
 #include "postgres/session.hpp"
@@ -18,7 +19,8 @@ namespace outbox {
 
 class WorkerObserver {
 public:
-    WorkerObserver(std::size_t worker, WorkerMetrics& metrics) : worker_(worker), metrics_(metrics) {}
+    WorkerObserver(std::size_t worker, WorkerMetrics& metrics)
+        : worker_(worker), metrics_(metrics), transitions_(worker, metrics) {}
 
     // Before the relay takes the event: it tells what was, as well.
     void answered(const Answer& answer, const Relay& relay, Instant now);
@@ -27,7 +29,7 @@ public:
     void burying(const BuryRow& burial);
     void session_lost();
     void noticed(const std::vector<ProducerNotice>& notices) const;
-    void stands(const Relay& relay);
+    void stands(const Relay& relay, Instant now);
 
 private:
     // A burial that was sent and not answered yet.
@@ -35,13 +37,17 @@ private:
         RowId id;
         std::string code;
         std::string reason;
+        bool block_key = false;
+        bool isolated = false;
     };
 
     void buried(double took);
+    void refused(const Answer& answer);
     void name_topics(const Topics& topics);
 
     const std::size_t worker_;
     WorkerMetrics& metrics_;
+    Transitions transitions_;
     std::size_t topics_named_ = 0;
     std::deque<Burial> burials_;
     std::vector<DeliveredRow> delivered_rows_;

@@ -48,6 +48,12 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+// Exit 7: it would do harm, and nobody has said that it shall.
+class Refused : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
 // One command's options plus the global ones (--config, --set, --help). Use:
 //   CommandLine line("enqueue", "[options]", "Put one event into the outbox.", "outbox-relay enqueue --topic orders");
 //   line.options()("topic", boost::program_options::value<std::string>()->required(), "the topic");
@@ -100,6 +106,12 @@ ExitCode print_config(const Invocation& invocation);
 ExitCode migrate(const Invocation& invocation);
 ExitCode status(const Invocation& invocation);
 ExitCode enqueue(const Invocation& invocation);
+ExitCode pause(const Invocation& invocation);
+ExitCode resume(const Invocation& invocation);
+ExitCode rate(const Invocation& invocation);
+ExitCode drain(const Invocation& invocation);
+ExitCode dlq(const Invocation& invocation);
+ExitCode unblock(const Invocation& invocation);
 ExitCode version(const Invocation& invocation);
 ExitCode healthcheck(const Invocation& invocation);
 

@@ -23,9 +23,7 @@ int schema_version() {
 DaemonSettings settings_from(const Config& config) {
     return {.worker = {.postgres = config.postgres(),
                        .kafka = config.kafka(),
-                       .relay = config.relay(),
-                       .topics = config.topics(),
-                       .pacing = config.pacing(),
+                       .relay = {config.relay(), config.topics(), config.pacing(), config.poison()},
                        .schema_version = schema_version()},
             .http = config.http(),
             .version = std::string(relay_version()),

@@ -4,14 +4,14 @@
 
 #include "commands/command.hpp"
 #include "commands/database.hpp"
+#include "commands/operator.hpp"
+#include "commands/terminal_text.hpp"
 #include "postgres/migrations.hpp"
 #include "postgres/outbox_status.hpp"
 
 namespace outbox {
 
 namespace {
-
-namespace options = boost::program_options;
 
 // "0.4 s", "2 m 11 s", "3 h 5 m", "2 d 4 h"
 std::string age(double seconds) {
@@ -36,6 +36,11 @@ nlohmann::json json(const OutboxStatus& status, const std::string& target) {
         {"lanes", {{"covered", status.lanes_covered}, {"uncovered", status.lanes_uncovered}}},
         {"relays", nlohmann::json::array()},
         {"control", nlohmann::json::array()},
+        {"control_revision", status.control_revision},
+        {"blocked_keys",
+         {{"rows", status.blocked_keys.rows},
+          {"capped", status.blocked_keys.capped},
+          {"first", nlohmann::json::array()}}},
         {"dead_letters", {{"rows", status.dead_letters}, {"capped", status.dead_letters_capped}}},
         {"schema", nlohmann::json::object()}};
     if (status.backlog.oldest_age_seconds)
@@ -47,7 +52,18 @@ nlohmann::json json(const OutboxStatus& status, const std::string& target) {
                                       {"version", relay.version},
                                       {"started_age_seconds", relay.started_age_seconds},
                                       {"seen_age_seconds", relay.seen_age_seconds},
-                                      {"lanes", relay.lanes}});
+                                      {"lanes", relay.lanes},
+                                      {"in_flight_rows", relay.in_flight_rows},
+                                      {"control_revision", relay.control_revision}});
+    for (const BlockedKey& key : status.blocked_keys.first)
+        document["blocked_keys"]["first"].push_back({{"topic", key.topic},
+                                                     {"key", key.key},
+                                                     {"message_id", key.message_id},
+                                                     {"event_id", key.event_id},
+                                                     {"error_code", key.error_code},
+                                                     {"error_text", key.error_text},
+                                                     {"attempts", key.attempts},
+                                                     {"blocked_age_seconds", key.blocked_age_seconds}});
     for (const ControlStatus& control : status.control) {
         nlohmann::json entry{{"topic", control.topic},           {"paused", control.paused},
                              {"max_rows_per_second", nullptr},   {"reason", control.reason},
@@ -74,29 +90,44 @@ void print_working(const OutboxStatus& status) {
     std::cout << "working?   " << status.relays.size() << " workers, " << status.lanes_covered << " of "
               << status.lanes_covered + status.lanes_uncovered << " lanes owned\n";
     for (const RelayStatus& relay : status.relays)
-        std::cout << "           " << relay.host << " pid " << relay.pid << "  " << relay.version << "  " << relay.lanes
-                  << " lanes  seen " << age(relay.seen_age_seconds) << " ago  up " << age(relay.started_age_seconds)
+        std::cout << "           " << terminal_text(relay.host) << " pid " << relay.pid << "  "
+                  << terminal_text(relay.version) << "  " << relay.lanes << " lanes  " << relay.in_flight_rows
+                  << " rows in flight  seen " << age(relay.seen_age_seconds) << " ago  up "
+                  << age(relay.started_age_seconds)
+                  << (relay.control_revision < status.control_revision ? "  has not confirmed the last order yet" : "")
                   << '\n';
     if (status.lanes_uncovered > 0)
         std::cout << "           nobody publishes " << status.lanes_uncovered
                   << " lanes (as expected with relay.claim = \"rows\", where lanes are not used)\n";
 }
 
+void print_blocked_keys(const BlockedKeys& keys) {
+    if (keys.rows == 0) return;
+    std::cout << "blocked    " << (keys.capped ? "at least " : "") << keys.rows << " keys wait for unblock\n";
+    for (const BlockedKey& key : keys.first)
+        std::cout << "           " << terminal_text(key.topic) << " key " << terminal_text(key.key) << "  for "
+                  << age(key.blocked_age_seconds) << "  message " << key.message_id << "  "
+                  << terminal_text(key.error_code) << ": " << terminal_text(key.error_text) << '\n';
+    if (static_cast<std::int64_t>(keys.first.size()) < keys.rows) std::cout << "           and more\n";
+}
+
 void print_blocking(const OutboxStatus& status) {
     bool blocked = false;
     for (const ControlStatus& control : status.control) {
         if (!control.paused && !control.max_rows_per_second) continue;
-        std::cout << (blocked ? "           " : "blocking?  ") << (control.topic == "*" ? "everything" : control.topic);
+        std::cout << (blocked ? "           " : "blocking?  ")
+                  << (control.topic == everything ? "everything" : terminal_text(control.topic));
         if (control.paused) std::cout << " is paused";
         if (control.max_rows_per_second)
             std::cout << (control.paused ? ", and" : " is") << " limited to " << *control.max_rows_per_second
                       << " rows/s";
-        std::cout << " by " << control.changed_by << ' ' << age(control.changed_age_seconds) << " ago";
-        if (!control.reason.empty()) std::cout << ": " << control.reason;
+        std::cout << " by " << terminal_text(control.changed_by) << ' ' << age(control.changed_age_seconds) << " ago";
+        if (!control.reason.empty()) std::cout << ": " << terminal_text(control.reason);
         std::cout << '\n';
         blocked = true;
     }
     if (!blocked) std::cout << "blocking?  nothing is paused or limited\n";
+    print_blocked_keys(status.blocked_keys);
     std::cout << "dead       " << (status.dead_letters_capped ? "at least " : "") << status.dead_letters
               << " dead letters\n";
 }
@@ -116,18 +147,18 @@ ExitCode status(const Invocation& invocation) {
     CommandLine line("status", "[options]",
                      "Say what the database knows: is anything late, is someone working on it, what is in the way.",
                      "outbox-relay status --output json");
-    line.options()("output", options::value<std::string>()->default_value("text"), "text or json");
+    add_output(line);
     if (!line.parse(invocation)) return ExitCode::ok;
-    const std::string output = line["output"].as<std::string>();
-    if (output != "text" && output != "json") throw UsageError("--output is text or json, not \"" + output + "\"");
+    const bool as_json = wants_json(line);
 
     const Config config = line.config(Needs::postgres);
     return with_database(config.postgres(), Role::relay, [&](Client& client) {
         require_schema(client);
         const OutboxStatus now = read_outbox_status(client);
         const std::string target = describe_target(config.postgres());
-        if (output == "json")
-            std::cout << json(now, target).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+        if (as_json)
+            // ASCII only: JSON leaves alone what a terminal would obey.
+            std::cout << json(now, target).dump(2, ' ', true, nlohmann::json::error_handler_t::replace) << '\n';
         else
             print_text(now, target);
         return ExitCode::ok;

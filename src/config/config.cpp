@@ -22,6 +22,7 @@ using std::chrono::minutes;
 using std::chrono::seconds;
 
 constexpr std::uint64_t mebibyte = std::uint64_t{1} << 20U;
+constexpr std::uint64_t rows_per_second_max = 1'000'000'000;
 constexpr std::size_t secret_bytes_max = std::size_t{1} << 16U;
 constexpr std::string_view credential_prefix = "credential:";
 constexpr std::string_view allowed_file = "a path, or \"credential:NAME\" for $CREDENTIALS_DIRECTORY/NAME";
@@ -71,8 +72,7 @@ public:
         read_kafka();
         read_relay();
         read_topics();
-        read_.rate("pacing.max_rows_per_second", config_.pacing_.max_rows_per_second, 1'000'000'000, false);
-        read_.rate("pacing.max_bytes_per_second", config_.pacing_.max_bytes_per_second, mebibyte * 1024 * 1024, true);
+        read_pacing_and_poison();
         read_http_and_log();
         read_.refuse_unknown();
         if (!read_.problems().empty()) throw ConfigError(read_.problems());
@@ -196,6 +196,16 @@ private:
         for (const std::string& pattern : topics.allow) {
             if (!is_topic_pattern(pattern)) read_.refuse_part(*option, printable(pattern), allowed);
         }
+    }
+
+    void read_pacing_and_poison() {
+        PacingSettings& pacing = config_.pacing_;
+        read_.rate("pacing.max_rows_per_second", pacing.max_rows_per_second, rows_per_second_max, false);
+        read_.rate("pacing.max_bytes_per_second", pacing.max_bytes_per_second, mebibyte * 1024 * 1024, true);
+        read_.rate("pacing.recovery_rows_per_second", pacing.recovery_rows_per_second, rows_per_second_max, false);
+        read_.choice<PoisonPolicy>(
+            "poison.policy", config_.poison_.policy,
+            {{"dead-letter", PoisonPolicy::dead_letter}, {"block-key", PoisonPolicy::block_key}});
     }
 
     void read_http_and_log() {

@@ -47,6 +47,7 @@ public:
     const RelaySettings& relay() const { return relay_; }
     const TopicSettings& topics() const { return topics_; }
     const PacingSettings& pacing() const { return pacing_; }
+    const PoisonSettings& poison() const { return poison_; }
     const HttpSettings& http() const { return http_; }
     const LogSettings& log() const { return log_; }
 
@@ -62,6 +63,7 @@ private:
     RelaySettings relay_;
     TopicSettings topics_;
     PacingSettings pacing_;
+    PoisonSettings poison_;
     HttpSettings http_;
     LogSettings log_;
     std::map<std::string, std::string> origins_;

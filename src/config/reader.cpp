@@ -102,9 +102,9 @@ void OptionReader::rate(std::string_view name, std::uint64_t& target, std::uint6
         target = *value;
     } else if (in_bytes) {
         refuse(*option,
-               "a number of bytes or a size such as \"64MiB\", at most " + size_text(most) + "; 0 is no ceiling");
+               "a number of bytes or a size such as \"64MiB\", at most " + size_text(most) + "; 0 turns it off");
     } else {
-        refuse(*option, "a whole number from 0 to " + std::to_string(most) + "; 0 is no ceiling");
+        refuse(*option, "a whole number from 0 to " + std::to_string(most) + "; 0 turns it off");
     }
 }
 

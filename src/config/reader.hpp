@@ -22,7 +22,7 @@ public:
     // Each leaves its target alone when the option is not there or not right.
     void text(std::string_view name, std::string& target, std::string_view allowed);
     void count(std::string_view name, std::uint32_t& target, std::uint32_t least, std::uint32_t most);
-    // A rate: a whole number, or a size where bytes are counted. 0: no ceiling.
+    // A rate: a whole number, or a size where bytes are counted. 0 turns off what it limits.
     void rate(std::string_view name, std::uint64_t& target, std::uint64_t most, bool in_bytes);
     void size(std::string_view name, std::uint64_t& target, std::uint64_t least, std::uint64_t most);
     void duration(std::string_view name, Duration& target, Duration least, Duration most);

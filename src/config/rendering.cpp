@@ -53,6 +53,16 @@ std::string_view name_of(LogFormat format) {
     return "auto";
 }
 
+std::string_view name_of(PoisonPolicy policy) {
+    switch (policy) {
+        case PoisonPolicy::dead_letter:
+            return "dead-letter";
+        case PoisonPolicy::block_key:
+            return "block-key";
+    }
+    return "dead-letter";
+}
+
 class Renderer {
 public:
     Renderer(const Config& config, Origins origins) : config_(config), origins_(origins) {}
@@ -66,6 +76,9 @@ public:
         begin("pacing");
         add("max_rows_per_second", std::to_string(config_.pacing().max_rows_per_second));
         add("max_bytes_per_second", std::to_string(config_.pacing().max_bytes_per_second));
+        add("recovery_rows_per_second", std::to_string(config_.pacing().recovery_rows_per_second));
+        begin("poison");
+        add("policy", toml_text(std::string(name_of(config_.poison().policy))));
         begin("http");
         add("listen", toml_text(config_.http().listen));
         begin("log");

@@ -24,6 +24,7 @@ public:
     void on(const LanesAcquired& event);
     void on(const LanesReleased& event);
     void leave() { leaving_ = true; }
+    void renew_soon(Instant now) { renew_at_ = now; }  // there is news for those who watch outbox.relay
 
     // `empty_lanes`: lanes of which the window holds nothing, so that they may be handed over.
     std::optional<Action> next(Instant now, LaneSet empty_lanes);

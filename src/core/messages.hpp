@@ -18,10 +18,30 @@ namespace outbox {
 
 // ---- events ----------------------------------------------------------------------------------------------------
 
-struct SessionOpened {};  // Postgres is connected, the schema fits, statements are prepared
-struct SessionLost {};    // whatever was under way on the session has an unknown result
+struct IdSpan {
+    RowId from;
+    RowId upto;
+};
+
+// What earlier processes left behind that ended abruptly, soon after their start and not long ago.
+struct CrashHistory {
+    std::uint32_t crashes = 0;
+    std::span<const IdSpan> attempts;  // ids they were handling with care at that moment
+};
+
+struct SessionOpened {  // Postgres is connected, the schema fits, statements are prepared
+    CrashHistory crashes;
+};
+struct SessionLost {};  // whatever was under way on the session has an unknown result
 struct ProducerOpened {};
 struct ProducerLost {};  // nothing may be published; every row in flight will still be reported, as Failed
+
+struct ClusterUnreachable {};  // no broker answers; the producer goes on trying
+struct ClusterReachable {};
+struct ClusterThrottled {};   // the brokers hold the producer's requests back: a quota
+struct ClusterFailed {        // an error that is about no row and no topic
+    std::string_view reason;  // static storage
+};
 
 struct LeasesRenewed {
     Instant asked_at;          // before the statement was sent: the time-to-live may have started as early as this
@@ -69,12 +89,43 @@ struct Failed {
     std::span<const FailedRow> rows;
 };
 
-struct RowsDeleted {};  // the oldest DeleteRows under way has committed
-struct RowsBuried {};   // the oldest BuryRow under way has committed
+struct RowsDeleted {};    // the oldest DeleteRows under way has committed
+struct DeleteRefused {};  // it has not, and may be tried again on this session: a deadlock, a time-out
+struct RowsBuried {};     // the oldest BuryRow under way has committed
+struct BurialRefused {};
+
+// Tells whether two lists of blocked keys are the same.
+struct BlockedDigest {
+    std::int64_t keys = 0;
+    std::int64_t sum = 0;
+    bool operator==(const BlockedDigest&) const = default;
+};
+
+struct ControlRead {
+    std::int64_t revision = 0;  // goes up with every change
+    bool paused = false;        // everything
+    std::optional<std::uint64_t> max_rows_per_second{};
+    std::span<const std::string_view> paused_topics{};
+    BlockedDigest blocked{};
+};
+
+struct KeyBlock {
+    std::uint64_t key_hash = 0;  // of topic and key, as in RowHead
+    RowId row;                   // the one that blocks it
+    std::uint8_t lane = 0;
+};
+
+struct BlockedKeysRead {
+    std::span<const KeyBlock> keys;
+    BlockedDigest digest;
+};
 
 // ---- actions ---------------------------------------------------------------------------------------------------
 
-struct RenewLeases {};
+struct RenewLeases {
+    std::uint32_t in_flight_rows = 0;   // for those who wait until nothing is
+    std::int64_t control_revision = 0;  // obeyed by now
+};
 struct AcquireLanes {};
 struct ReleaseLanes {
     LaneSet lanes;
@@ -90,9 +141,15 @@ struct ReadRows {
     std::uint32_t payload_bytes_max = 0;  // a larger payload is withheld
     RowId known_base;                     // bit i of `known`: the row known_base + i is in the window, skip it
     std::span<const std::uint8_t> known;  // empty: nothing to skip
+    std::span<const TopicIndex> without;  // leave out the rows of these topics
+    bool noted = false;                   // write down which ids came, in the same transaction
 };
 
 struct Probe {};
+struct ReadControl {};
+struct ReadBlockedKeys {};
+struct WithdrawNote {};   // of the rows that came with the last noted read
+struct ForgetCrashes {};  // they are understood, or over
 
 struct Admission {
     std::uint32_t row = 0;  // index into the RowsRead being answered
@@ -109,15 +166,16 @@ struct DeleteRows {
     std::span<const EventId> event_ids;  // matched as well when not empty: ids may have been re-issued since the read
 };
 
-// Move one row to the dead letters, in the same transaction that deletes it.
+// Move one row to the dead letters, in the same transaction that deletes it; or, by policy, leave it and block its key.
 struct BuryRow {
     RowId id;
-    EventId event_id{};
+    EventId event_id{};  // all zero: whatever event has this id
     std::string_view code;
     std::string_view text;
+    bool block_key = false;
 };
 
-using Action =
-    std::variant<RenewLeases, AcquireLanes, ReleaseLanes, LeaveFleet, ReadRows, Probe, Publish, DeleteRows, BuryRow>;
+using Action = std::variant<RenewLeases, AcquireLanes, ReleaseLanes, LeaveFleet, ReadRows, Probe, Publish, DeleteRows,
+                            BuryRow, ReadControl, ReadBlockedKeys, WithdrawNote, ForgetCrashes>;
 
 }  // namespace outbox

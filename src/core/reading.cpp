@@ -13,6 +13,18 @@ constexpr Duration sweep_pause = 100ms;          // between two slices
 constexpr std::int64_t sweep_slice = 100'000;    // ids per slice: bounds the dead rows one statement can walk
 constexpr std::uint32_t row_bytes_floor = 1024;  // rows vary: no need to take a few small ones for the rule
 
+// A part of the window is kept free, so that a topic that is stuck never fills all of it: once that topic is parked,
+// what it has in flight no longer counts, and the others have the rest.
+constexpr std::uint32_t kept_free = 8;
+
+constexpr std::ptrdiff_t without_max = 100;  // topics a read names to leave out
+
+template <class Amount>
+Amount room(Amount all, Amount used, Amount parked) {
+    const Amount usable = parked >= all ? all : all - (all - parked) / kept_free;
+    return usable > used ? usable - used : 0;
+}
+
 LaneSet trusted(const Lanes& lanes, LaneSet of, Instant now) {
     for (std::uint8_t lane = 0; lane < lane_count; ++lane)
         if (of.contains(lane) && !lanes.trusted(lane, now)) of.remove(lane);
@@ -21,13 +33,7 @@ LaneSet trusted(const Lanes& lanes, LaneSet of, Instant now) {
 
 }  // namespace
 
-// A tenth of a second's worth is the burst, and never more than one batch: the rate is held over short times too.
-Reading::Reading(const RelaySettings& settings, const PacingSettings& pacing)
-    : settings_(settings),
-      rows_per_second_(pacing.max_rows_per_second,
-                       std::clamp<std::uint64_t>(pacing.max_rows_per_second / 10, 1, settings.batch_rows)),
-      bytes_per_second_(pacing.max_bytes_per_second, std::max<std::uint64_t>(pacing.max_bytes_per_second / 10, 1)),
-      stride_(settings.batch_rows) {}
+Reading::Reading(const RelaySettings& settings) : settings_(settings), stride_(settings.batch_rows) {}
 
 void Reading::restart(Instant now) {
     main_at_ = now;
@@ -45,27 +51,37 @@ void Reading::topic_failed(TopicIndex topic) {
     if (under_way_ && under_way_->scope == ReadScope::topic && under_way_->topic == topic) under_way_->stale = true;
 }
 
-std::uint32_t Reading::row_limit(const Window& window, Instant now) {
-    // Half a burst at a time: a read per row would cost the database more than the rows do.
-    const std::uint64_t worthwhile = std::max<std::uint64_t>(rows_per_second_.burst() / 2, 1);
-    tokens_at_ = std::max(rows_per_second_.when(worthwhile, now), bytes_per_second_.when(1, now));
-    if (tokens_at_ > now) return 0;
-    if (window.rows_free() < stride_ / 2) return 0;  // rather wait than read in crumbs
-    std::uint64_t limit = std::min(stride_, window.rows_free());
-    limit = std::min(limit, rows_per_second_.available(now));
-    const std::uint64_t room = window.bytes_free() / row_bytes_;
-    if (room == 0) return window.bytes_in_flight() == 0 ? 1 : 0;
-    return static_cast<std::uint32_t>(std::min(limit, room));
+std::uint32_t Reading::row_limit(const ReadingContext& context, Instant now) {
+    const Window& window = context.window;
+    std::uint64_t limit = context.pacing.rows_allowed(row_bytes_, now);
+    if (limit == 0) return 0;
+    if (context.guard.active() && window.rows() > 0) return 0;  // what is handled with care is handled alone
+    const std::uint32_t parked = context.topics.parked_in_flight();
+    const std::uint32_t moving = window.rows_in_flight() - parked;
+    const std::uint32_t in_flight_max = context.pacing.in_flight_limit();
+    const std::uint32_t rows_free = std::min(room(settings_.in_flight_rows, window.rows(), parked),
+                                             in_flight_max > moving ? in_flight_max - moving : 0U);
+    // Rather wait than read in crumbs.
+    const std::uint32_t stride = std::min({stride_, in_flight_max, settings_.in_flight_rows - parked});
+    if (rows_free == 0 || rows_free < stride / 2) return 0;
+    limit = std::min<std::uint64_t>({limit, stride, rows_free});
+    const std::uint64_t bytes_free =
+        room(settings_.in_flight_bytes, window.bytes_in_flight(), context.topics.parked_bytes_in_flight());
+    const std::uint64_t fitting = bytes_free / row_bytes_;
+    if (fitting == 0) return window.bytes_in_flight() == 0 ? 1 : 0;
+    return static_cast<std::uint32_t>(std::min(limit, fitting));
 }
 
-std::optional<ReadUnderWay> Reading::choose_topic(LaneSet readable, Lanes& lanes, Topics& topics, const LowMark& mark) {
+std::optional<ReadUnderWay> Reading::choose_topic(LaneSet readable, const ReadingContext& context) {
+    Topics& topics = context.topics;
+    const LowMark& mark = context.mark;
     const auto parked = topics.parked();
     for (std::size_t i = 0; i < parked.size(); ++i) {
         const TopicIndex index = parked[(topic_turn_ + i) % parked.size()];
         const Topics::Topic& topic = topics[index];
         if (topic.state != Topics::State::behind) continue;
         // Lanes that are not read here pass these rows themselves, when they come back.
-        lanes.push_back(topic.resume_after);
+        context.lanes.push_back(topic.resume_after);
         if (topic.resume_after >= mark.low()) {
             topics.caught_up(index);  // invalidates `parked`: the rest has its turn next time
             return std::nullopt;
@@ -97,8 +113,9 @@ std::optional<ReadUnderWay> Reading::choose_sweep(LaneSet readable, const LowMar
                         .limit = UINT32_MAX};
 }
 
-std::optional<ReadUnderWay> Reading::choose(ReadScope scope, Lanes& lanes, Topics& topics, const LowMark& mark,
-                                            Instant now) {
+std::optional<ReadUnderWay> Reading::choose(ReadScope scope, const ReadingContext& context, Instant now) {
+    Lanes& lanes = context.lanes;
+    const LowMark& mark = context.mark;
     const LaneSet current = trusted(lanes, lanes.current(), now);
     switch (scope) {
         case ReadScope::main:
@@ -121,55 +138,62 @@ std::optional<ReadUnderWay> Reading::choose(ReadScope scope, Lanes& lanes, Topic
         }
         case ReadScope::topic:
             // Lanes that come back and a topic that comes back would send each other back for ever: the lanes first.
-            if (current.empty() || !trusted(lanes, lanes.behind(), now).empty()) return std::nullopt;
-            return choose_topic(current, lanes, topics, mark);
+            if (current.empty() || context.guard.active() || !trusted(lanes, lanes.behind(), now).empty())
+                return std::nullopt;
+            return choose_topic(current, context);
         case ReadScope::sweep:
-            return current.empty() ? std::nullopt : choose_sweep(current, mark, now);
+            return current.empty() || context.guard.active() ? std::nullopt : choose_sweep(current, mark, now);
     }
     return std::nullopt;
 }
 
-std::optional<ReadRows> Reading::next(Lanes& lanes, Topics& topics, Window& window, const LowMark& mark, Instant now) {
+std::optional<ReadRows> Reading::next(const ReadingContext& context, Instant now) {
     if (under_way_) return std::nullopt;
-    const std::uint32_t limit = row_limit(window, now);
+    const std::uint32_t limit = row_limit(context, now);
     blocked_ = limit == 0;
     if (blocked_ || now < pause_until_) return std::nullopt;
     for (int tries = 0; tries < 4; ++tries) {
         turn_ = static_cast<ReadScope>((static_cast<unsigned>(turn_) + 1) % 4);
-        if (auto read = choose(turn_, lanes, topics, mark, now)) {
-            read->limit = std::min(read->limit, limit);
+        if (auto read = choose(turn_, context, now)) {
+            read->limit = std::min({read->limit, limit, context.guard.rows_max(read->after)});
             read->sent_at = now;
-            return send(*read, window, mark);
+            return send(*read, context);
         }
     }
     return std::nullopt;
 }
 
-std::optional<ReadRows> Reading::send(ReadUnderWay read, Window& window, const LowMark& mark) {
+std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& context) {
+    Window& window = context.window;
     Window::Known known;
-    if (read.scope == ReadScope::main && mark.lags()) {
+    without_.clear();
+    if (read.scope == ReadScope::main && context.mark.lags()) {
         known = window.known_above(read.after);
         read.limit += known.rows_beyond;
+        // Every read begins at the same place: rows that have to wait would fill each of them.
+        const auto parked = context.topics.parked();
+        without_.assign(parked.begin(), parked.begin() + std::min<std::ptrdiff_t>(std::ssize(parked), without_max));
+        for (const TopicIndex topic : without_) context.topics.pass_over(topic, RowId{read.after.value + 1});
     }
     under_way_ = read;
-    const std::uint64_t room =
+    const std::uint64_t bytes_each =
         window.bytes_in_flight() == 0 && read.limit == 1 ? UINT32_MAX : window.bytes_free() / read.limit;
     return ReadRows{.after = read.after,
                     .upto = read.upto,
                     .lanes = read.lanes,
                     .topic = read.scope == ReadScope::topic ? std::optional(read.topic) : std::nullopt,
                     .limit = read.limit,
-                    .payload_bytes_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(room, UINT32_MAX)),
+                    .payload_bytes_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(bytes_each, UINT32_MAX)),
                     .known_base = known.base,
-                    .known = known.bits};
+                    .known = known.bits,
+                    .without = without_,
+                    .noted = context.guard.active()};
 }
 
 void Reading::finished(const ReadOutcome& outcome, Instant now) {
     const ReadUnderWay read = *under_way_;
     under_way_.reset();
     if (read.scope != ReadScope::sweep) adapt_stride(read, outcome);
-    rows_per_second_.take(outcome.admitted);
-    bytes_per_second_.take(outcome.bytes);
     if (outcome.cut_short && outcome.admitted == 0) pause_until_ = now + settings_.poll_min;
     // A large row is remembered for some dozens of reads: sizes that alternate must not be met by surprise each time.
     row_bytes_ = std::max({outcome.largest_bytes, row_bytes_ - row_bytes_ / 16, row_bytes_floor});
@@ -203,9 +227,9 @@ void Reading::sweep_finished(const ReadUnderWay& read, const ReadOutcome& outcom
 }
 
 // next() has been asked until it had nothing more to say: what is left to wait for is time, or an event.
-Instant Reading::wake_at(const Lanes& lanes, Instant now) const {
+Instant Reading::wake_at(const Lanes& lanes, const Pacing& pacing, Instant now) const {
     if (under_way_) return never;
-    if (blocked_) return tokens_at_ > now ? tokens_at_ : never;
+    if (blocked_) return pacing.allowed_at() > now ? pacing.allowed_at() : never;
     if (now < pause_until_) return pause_until_;
     return lanes.current().empty() ? never : std::min(main_at_, sweep_at_);
 }

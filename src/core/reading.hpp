@@ -9,12 +9,14 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
+#include "core/crash_guard.hpp"
 #include "core/fleet.hpp"
 #include "core/low_mark.hpp"
 #include "core/messages.hpp"
+#include "core/pacing.hpp"
 #include "core/settings.hpp"
-#include "core/token_bucket.hpp"
 #include "core/topics.hpp"
 #include "core/window.hpp"
 
@@ -44,12 +46,23 @@ struct ReadOutcome {
     bool cut_short = false;
 };
 
+// What a read depends on. The parts are the relay's.
+struct ReadingContext {
+    Lanes& lanes;
+    Topics& topics;
+    Window& window;
+    const LowMark& mark;
+    Pacing& pacing;
+    const CrashGuard& guard;
+};
+
 class Reading {
 public:
-    Reading(const RelaySettings& settings, const PacingSettings& pacing);
+    explicit Reading(const RelaySettings& settings);
 
-    std::optional<ReadRows> next(Lanes& lanes, Topics& topics, Window& window, const LowMark& mark, Instant now);
-    Instant wake_at(const Lanes& lanes, Instant now) const;
+    std::optional<ReadRows> next(const ReadingContext& context, Instant now);
+    Instant wake_at(const Lanes& lanes, const Pacing& pacing, Instant now) const;
+    bool blocked() const { return blocked_; }  // for want of room or of tokens
 
     const std::optional<ReadUnderWay>& under_way() const { return under_way_; }
     void lane_failed(std::uint8_t lane);
@@ -60,20 +73,19 @@ public:
     void finished(const ReadOutcome& outcome, Instant now);  // the answer was dealt with
 
 private:
-    std::optional<ReadRows> send(ReadUnderWay read, Window& window, const LowMark& mark);
-    std::optional<ReadUnderWay> choose(ReadScope scope, Lanes& lanes, Topics& topics, const LowMark& mark, Instant now);
-    std::optional<ReadUnderWay> choose_topic(LaneSet readable, Lanes& lanes, Topics& topics, const LowMark& mark);
+    std::optional<ReadRows> send(ReadUnderWay read, const ReadingContext& context);
+    std::optional<ReadUnderWay> choose(ReadScope scope, const ReadingContext& context, Instant now);
+    std::optional<ReadUnderWay> choose_topic(LaneSet readable, const ReadingContext& context);
     std::optional<ReadUnderWay> choose_sweep(LaneSet readable, const LowMark& mark, Instant now);
     void adapt_stride(const ReadUnderWay& read, const ReadOutcome& outcome);
     void sweep_finished(const ReadUnderWay& read, const ReadOutcome& outcome, Instant now);
-    std::uint32_t row_limit(const Window& window, Instant now);
+    std::uint32_t row_limit(const ReadingContext& context, Instant now);
 
     const RelaySettings settings_;
-    TokenBucket rows_per_second_;
-    TokenBucket bytes_per_second_;
     std::optional<ReadUnderWay> under_way_;
     ReadScope turn_ = ReadScope::main;
     std::size_t topic_turn_ = 0;
+    std::vector<TopicIndex> without_;
 
     // What a row may take, from the largest seen lately. Starts high, so that reads start small.
     std::uint32_t row_bytes_ = 16 * 1024;
@@ -81,7 +93,6 @@ private:
     // statements, larger batches at the broker) and fresh rows in small ones.
     std::uint32_t stride_;
     Instant main_at_{};
-    Instant tokens_at_{};
     Instant pause_until_{};  // the last read could take nothing: the same one would be in vain at once
     bool blocked_ = false;   // no room, or no tokens
     Duration idle_{};

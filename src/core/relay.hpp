@@ -3,8 +3,9 @@
 // it until it has none), and wake_at() says when it wants to run again.
 //
 // It composes, and itself only decides what belongs to more than one of them:
-//   Fleet (leases, shares, Lanes)   Reading (what to read next)   LowMark (where reads begin)
-//   Window (rows being relayed)     Topics (which may be written)
+//   Fleet (leases, shares, Lanes)   Reading (what to read next)     LowMark (where reads begin)
+//   Window (rows being relayed)     Topics (which may be written)   Cluster (whether anything may)
+//   Pacing (how fast)               Control (what operators want)   CrashGuard (care after a crash loop)
 //
 // Pure: no clock, no I/O, no log, no counter. One thread: the worker's.
 #pragma once
@@ -14,9 +15,13 @@
 #include <string>
 #include <vector>
 
+#include "core/cluster.hpp"
+#include "core/control.hpp"
+#include "core/crash_guard.hpp"
 #include "core/fleet.hpp"
 #include "core/low_mark.hpp"
 #include "core/messages.hpp"
+#include "core/pacing.hpp"
 #include "core/reading.hpp"
 #include "core/settings.hpp"
 #include "core/topics.hpp"
@@ -29,14 +34,25 @@ struct RelayLimits {
     std::uint64_t seed = 0;                       // for jitter
 };
 
+struct RelayOptions {
+    RelaySettings relay;
+    TopicSettings topics;
+    PacingSettings pacing;
+    PoisonSettings poison;
+};
+
 class Relay {
 public:
-    Relay(const RelaySettings& settings, const TopicSettings& topics, const PacingSettings& pacing, RelayLimits limits);
+    Relay(const RelayOptions& options, RelayLimits limits);
 
-    void on(const SessionOpened&, Instant now);
+    void on(const SessionOpened& event, Instant now);
     void on(const SessionLost&, Instant now);
     void on(const ProducerOpened&, Instant now);
     void on(const ProducerLost&, Instant now);
+    void on(const ClusterUnreachable&, Instant now);
+    void on(const ClusterReachable&, Instant now);
+    void on(const ClusterThrottled&, Instant now);
+    void on(const ClusterFailed& event, Instant now);
     void on(const LeasesRenewed& event, Instant now);
     void on(const LanesAcquired& event, Instant now);
     void on(const LanesReleased& event, Instant now);
@@ -45,7 +61,11 @@ public:
     void on(const Delivered& event, Instant now);
     void on(const Failed& event, Instant now);
     void on(const RowsDeleted&, Instant now);
+    void on(const DeleteRefused&, Instant now);
     void on(const RowsBuried&, Instant now);
+    void on(const BurialRefused&, Instant now);
+    void on(const ControlRead& event, Instant now);
+    void on(const BlockedKeysRead& event, Instant now);
 
     // Stop reading, let the window empty, release the leases, leave the fleet. drained() says when that is done.
     void drain();
@@ -61,6 +81,10 @@ public:
     const Window& window() const { return window_; }
     const Lanes& lanes() const { return fleet_.lanes; }
     const LowMark& low_mark() const { return mark_; }
+    const Cluster& cluster() const { return cluster_; }
+    const Pacing& pacing() const { return pacing_; }
+    const Control& control() const { return control_; }
+    const CrashGuard& crash_guard() const { return guard_; }
     // No row of our lanes with an id up to here is waiting: where a count of the backlog may begin.
     RowId floor() const;
 
@@ -68,22 +92,36 @@ private:
     enum class Verdict : std::uint8_t { skip, admit, cut };
 
     void turn(Instant now);
+    void restart_if_recovered(Instant now);
+    void settle_lanes();
+    void hold_stalled(Instant now);
+    std::uint32_t moving() const;
     void fail_lane(std::uint8_t lane, RowId resume_after);
     void fail_row(const FailedRow& failed, Instant now);
     void hold_reading(Instant now);
+    void try_deleting_later(Instant now);
+    bool may_relay() const;
+    std::optional<Action> next_read(Instant now);
     Verdict judge(const RowHead& row, const ReadUnderWay& read, Instant now);
     void condemn(const RowHead& row, std::string_view code, std::string_view text, Instant now);
+    void condemn(Slot slot, std::string_view code, std::string_view text);
     void account(const ReadUnderWay& read, RowId last, bool cut_short);
+    void look_whether_caught_up(const ReadUnderWay& read, std::size_t rows, bool cut_short);
     bool delete_due(Instant now) const;
     LaneSet empty_lanes() const;
 
     const RelaySettings settings_;
+    const PoisonPolicy poison_;
     const RelayLimits limits_;
     Fleet fleet_;
     Reading reading_;
     LowMark mark_;
     Window window_;
     Topics topics_;
+    Cluster cluster_;
+    Pacing pacing_;
+    Control control_;
+    CrashGuard guard_;
     Jitter jitter_;
 
     bool session_open_ = false;
@@ -98,6 +136,11 @@ private:
     Instant read_again_at_{};
     std::uint32_t failures_in_a_row_ = 0;
     bool publish_due_ = false;  // admitted_ has not been handed out yet
+    Instant delete_again_at_{};
+    std::uint32_t deletes_refused_ = 0;  // in a row
+    Instant look_for_stalled_at_{};
+    bool forget_crashes_due_ = false;
+    bool told_idle_ = false;  // that nothing is in flight although we are paused
 };
 
 }  // namespace outbox

@@ -55,6 +55,7 @@ struct RowHead {
     RowId id;
     EventId event_id{};
     std::int64_t created_at_us = 0;  // database clock, microseconds since 2000-01-01 UTC, as Postgres counts
+    std::uint64_t key_hash = 0;      // of topic and key; 0: no key
     TopicIndex topic{};
     std::uint32_t bytes = 0;  // key + payload + headers, as they will be sent
     std::uint8_t lane = 0;

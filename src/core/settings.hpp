@@ -25,8 +25,21 @@ struct TopicSettings {
 };
 
 struct PacingSettings {
+    // Ceilings for all relays of the database together: a worker takes its share, by the lanes it owns.
     std::uint64_t max_rows_per_second = 0;   // 0: no ceiling
     std::uint64_t max_bytes_per_second = 0;  // 0: no ceiling
+    // Where the rate begins after an outage of the cluster; it doubles every second while the broker keeps up.
+    std::uint64_t recovery_rows_per_second = 1000;  // 0: no ramp
+};
+
+// What becomes of a row that can never be published as it is.
+enum class PoisonPolicy : std::uint8_t {
+    dead_letter,  // moved to outbox.dead_letter; its key goes on
+    block_key,    // stays, and its key waits for an operator; a row without a key is dead-lettered all the same
+};
+
+struct PoisonSettings {
+    PoisonPolicy policy = PoisonPolicy::dead_letter;
 };
 
 }  // namespace outbox

@@ -15,6 +15,14 @@ public:
     TokenBucket(std::uint64_t per_second, std::uint64_t burst)
         : rate_(static_cast<double>(per_second)), burst_(static_cast<double>(burst)), tokens_(burst_) {}
 
+    // What was saved up stays, up to the new burst; so does a debt.
+    void set_rate(std::uint64_t per_second, std::uint64_t burst, Instant now) {
+        refill(now);
+        rate_ = static_cast<double>(per_second);
+        burst_ = static_cast<double>(burst);
+        tokens_ = std::min(tokens_, burst_);
+    }
+
     std::uint64_t burst() const { return static_cast<std::uint64_t>(burst_); }
     bool unlimited() const { return rate_ == 0; }
 

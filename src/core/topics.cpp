@@ -10,6 +10,12 @@ using namespace std::chrono_literals;
 
 constexpr Backoff topic_backoff{200ms, 10s};
 
+// Without an acknowledgement for the first, a topic makes room for others; for the second, its circuit is open, unless
+// the cluster's own has opened before.
+constexpr Duration hold_patience = 1s;
+constexpr Duration circuit_patience = 4s;
+constexpr Backoff no_backoff{Duration::zero(), Duration::zero()};
+
 }  // namespace
 
 bool is_topic_name(std::string_view name) {
@@ -43,14 +49,16 @@ TopicIndex Topics::index_of(std::string_view name) {
     Topic topic;
     topic.name = name;
     topic.refusal = refusal_of(name);
+    topic.paused = std::binary_search(paused_.begin(), paused_.end(), name);
     topics_.push_back(std::move(topic));
     by_name_.emplace(name, last_);
+    if (at(last_).paused) park(last_, no_row);  // none of its rows has been passed over yet
     return last_;
 }
 
 void Topics::park(TopicIndex topic, RowId resume_after) {
     Topic& one = at(topic);
-    if (one.state == State::open) {
+    if (one.state == State::current) {
         parked_.push_back(topic);
         one.resume_after = resume_after;
     } else {
@@ -59,31 +67,30 @@ void Topics::park(TopicIndex topic, RowId resume_after) {
     one.state = State::settling;
 }
 
-void Topics::admitted(TopicIndex topic, bool solo, Instant now) {
+void Topics::admitted(TopicIndex topic, std::uint32_t bytes, bool solo, Instant now) {
     Topic& one = at(topic);
     one.solo_in_flight = solo;
-    if (one.in_flight++ == 0) one.busy_since = now;
+    one.bytes_in_flight += bytes;
+    if (one.in_flight++ == 0) one.progress_at = now;
 }
 
-void Topics::left_flight(TopicIndex topic) {
+void Topics::left_flight(TopicIndex topic, std::uint32_t bytes) {
     Topic& one = at(topic);
     --one.in_flight;
+    one.bytes_in_flight -= bytes;
     one.solo_in_flight = false;
 }
 
-void Topics::taken(TopicIndex topic) {
+void Topics::taken(TopicIndex topic, Instant now) {
     Topic& one = at(topic);
+    one.progress_at = now;
     one.proven = true;
-    one.alone = false;
-    one.failures = 0;
+    one.circuit.close();
 }
 
-void Topics::fail(TopicIndex topic, RowId resume_after, Instant now) {
-    Topic& one = at(topic);
+void Topics::fail(TopicIndex topic, std::string_view reason, RowId resume_after, Instant now) {
     // The rows of one failed batch, and of the batches behind it, count as one failure.
-    if (one.state != State::settling || !one.alone) ++one.failures;
-    one.alone = true;
-    one.retry_at = now + topic_backoff.delay(one.failures, jitter_.next());
+    at(topic).circuit.trip(reason, now, topic_backoff, jitter_.next());
     park(topic, resume_after);
 }
 
@@ -104,7 +111,7 @@ void Topics::advance(TopicIndex topic, RowId to) {
 }
 
 void Topics::caught_up(TopicIndex topic) {
-    at(topic).state = State::open;
+    at(topic).state = State::current;
     std::erase(parked_, topic);
 }
 
@@ -112,24 +119,66 @@ void Topics::producer_opened() {
     for (Topic& topic : topics_) topic.proven = false;
 }
 
-void Topics::turn(Instant now) {
-    for (const TopicIndex index : parked_) {
-        Topic& topic = at(index);
-        if (topic.state == State::settling && topic.in_flight == 0) topic.state = State::waiting;
-        if (topic.state == State::waiting && now >= topic.retry_at) topic.state = State::behind;
+void Topics::pause(std::span<const std::string_view> names, RowId low) {
+    paused_.assign(names.begin(), names.end());
+    std::sort(paused_.begin(), paused_.end());
+    for (std::size_t i = 0; i < topics_.size(); ++i) {
+        const bool was_paused = topics_[i].paused;
+        topics_[i].paused = std::binary_search(paused_.begin(), paused_.end(), topics_[i].name);
+        if (topics_[i].paused && !was_paused) park(TopicIndex{static_cast<std::uint32_t>(i)}, low);
     }
 }
 
-Instant Topics::retry_at() const {
+void Topics::hold_stalled(RowId low, Instant now) {
+    for (std::size_t i = 0; i < topics_.size(); ++i) {
+        const Topic& one = topics_[i];
+        if (one.state != State::settling && one.in_flight > 0 && now >= one.progress_at + hold_patience)
+            park(TopicIndex{static_cast<std::uint32_t>(i)}, low);
+    }
+}
+
+void Topics::turn(bool cluster_well, Instant now) {
+    for (const TopicIndex index : parked_) {
+        Topic& topic = at(index);
+        if (topic.state == State::settling && topic.in_flight > 0 && topic.circuit.closed() && cluster_well &&
+            now >= topic.progress_at + circuit_patience)
+            topic.circuit.trip("no acknowledgement for 4 s", now, no_backoff, 0);
+        if (topic.state == State::settling && topic.in_flight == 0) topic.state = State::waiting;
+        if (topic.state != State::waiting || topic.paused) continue;
+        if (topic.circuit.state() == Circuit::State::open) {
+            if (now < topic.circuit.retry_at()) continue;
+            topic.circuit.try_again();
+        }
+        topic.state = State::behind;
+    }
+}
+
+Instant Topics::wake_at(bool cluster_well) const {
     Instant first = never;
-    for (const TopicIndex index : parked_)
-        if ((*this)[index].state == State::waiting) first = std::min(first, (*this)[index].retry_at);
+    for (const TopicIndex index : parked_) {
+        const Topic& topic = (*this)[index];
+        if (topic.state == State::waiting && !topic.paused) first = std::min(first, topic.circuit.retry_at());
+        if (topic.state == State::settling && topic.in_flight > 0 && topic.circuit.closed() && cluster_well)
+            first = std::min(first, topic.progress_at + circuit_patience);
+    }
     return first;
+}
+
+std::uint32_t Topics::parked_in_flight() const {
+    std::uint32_t rows = 0;
+    for (const TopicIndex index : parked_) rows += (*this)[index].in_flight;
+    return rows;
+}
+
+std::uint64_t Topics::parked_bytes_in_flight() const {
+    std::uint64_t bytes = 0;
+    for (const TopicIndex index : parked_) bytes += (*this)[index].bytes_in_flight;
+    return bytes;
 }
 
 bool Topics::one_at_a_time(TopicIndex topic, RowId row) const {
     const Topic& one = (*this)[topic];
-    return one.alone || row <= one.careful_upto;
+    return !one.circuit.closed() || row <= one.careful_upto;
 }
 
 }  // namespace outbox

@@ -1,12 +1,15 @@
-// The topics seen so far, each with the state of its own small circuit: a topic that cannot be written stops only its
-// own rows. Those are not held in memory: the lowest id is remembered, and when the topic may go on, its rows are read
-// again from there.
+// The topics seen so far, each with a circuit of its own: a topic that cannot be written, or that an operator paused,
+// stops only its own rows. Those are not held in memory: the lowest id is remembered, and when the topic may go on, its
+// rows are read again from there.
 //
-//   open ─ a row failed ─► settling ─ nothing in flight ─► waiting ─ retry_at ─► behind ─ caught up to `low` ─► open
+//   current ─ must wait ─► settling ─ nothing in flight ─► waiting ─ may go on ─► behind ─ caught up to `low` ─►
+//   current
 //
-// Coming back, a topic sends one row alone until the broker takes one. Rows that were rejected in the company of others
-// are sent one at a time as well, which tells the culprit from the innocent.
-// Pure. Owned by Relay; the worker's thread.
+// A failure opens the circuit; half-open, coming back, a topic sends one row alone until the broker takes one. Rows
+// that were rejected in the company of others are sent one at a time as well, which tells the culprit from the
+// innocent. A topic whose acknowledgements fail to come is parked too, so that it does not keep the window from the
+// others; what it has in flight stays there, and is what its return will be known by. Pure. Owned by Relay; the
+// worker's thread.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +19,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "core/backoff.hpp"
+#include "core/circuit.hpp"
 #include "core/row.hpp"
 #include "core/time.hpp"
 
@@ -24,21 +27,21 @@ namespace outbox {
 
 class Topics {
 public:
-    enum class State : std::uint8_t { open, settling, waiting, behind };
+    enum class State : std::uint8_t { current, settling, waiting, behind };
 
     struct Topic {
         std::string name;
         std::string_view refusal;  // why its rows can never be published; empty: they can
-        State state = State::open;
+        State state = State::current;
+        Circuit circuit;
         RowId resume_after;
         RowId careful_upto;  // rows up to here go one at a time
-        Instant retry_at{};
-        std::uint32_t failures = 0;  // in a row
         std::uint32_t in_flight = 0;
-        Instant busy_since{};         // when in_flight last rose from 0
+        std::uint64_t bytes_in_flight = 0;
+        Instant progress_at{};        // the last row taken, or when in_flight last rose from 0
         bool solo_in_flight = false;  // the one row in flight must stay alone
         bool proven = false;          // the broker has taken a row since the producer was opened
-        bool alone = false;           // coming back after a failure: one row at a time until one is taken
+        bool paused = false;          // by an operator
     };
 
     Topics(std::vector<std::string> allow, std::uint64_t seed) : allow_(std::move(allow)), jitter_(seed) {}
@@ -47,20 +50,28 @@ public:
     const Topic& operator[](TopicIndex topic) const { return topics_[static_cast<std::size_t>(topic)]; }
     std::size_t size() const { return topics_.size(); }
 
-    void admitted(TopicIndex topic, bool solo, Instant now);
-    void left_flight(TopicIndex topic);
-    void taken(TopicIndex topic);                                  // the broker acknowledged a row
-    void fail(TopicIndex topic, RowId resume_after, Instant now);  // the topic cannot be written: back off
+    void admitted(TopicIndex topic, std::uint32_t bytes, bool solo, Instant now);
+    void left_flight(TopicIndex topic, std::uint32_t bytes);
+    void taken(TopicIndex topic, Instant now);  // the broker acknowledged a row
+    // The topic cannot be written: back off.
+    void fail(TopicIndex topic, std::string_view reason, RowId resume_after, Instant now);
     void suspect(TopicIndex topic, RowId id);    // a row was rejected in company: sort it out, no wait
-    void pass_over(TopicIndex topic, RowId id);  // a row of a topic that is not open was seen
+    void pass_over(TopicIndex topic, RowId id);  // a row of a topic that is not current was seen
     void advance(TopicIndex topic, RowId to);
     void caught_up(TopicIndex topic);
     void producer_opened();  // what the broker thinks is unknown again
+    // Exactly these are paused from now on. `low`: all rows of the topic up to here have been seen.
+    void pause(std::span<const std::string_view> names, RowId low);
+    // Parks every topic that has waited for an acknowledgement for too long.
+    void hold_stalled(RowId low, Instant now);
 
-    // Moves topics whose moment has come: settling -> waiting -> behind. `parked` lists all that are not open.
-    void turn(Instant now);
+    // Moves topics whose moment has come: settling -> waiting -> behind. `parked` lists all that are not current.
+    // `cluster_well`: a topic that makes no progress does so by itself.
+    void turn(bool cluster_well, Instant now);
     std::span<const TopicIndex> parked() const { return parked_; }
-    Instant retry_at() const;
+    Instant wake_at(bool cluster_well) const;
+    std::uint32_t parked_in_flight() const;
+    std::uint64_t parked_bytes_in_flight() const;
 
     // One row at a time: after a failure until a row was taken, and through the rows that are under suspicion.
     bool one_at_a_time(TopicIndex topic, RowId row) const;
@@ -77,6 +88,7 @@ private:
     };
 
     std::vector<std::string> allow_;
+    std::vector<std::string> paused_;  // sorted
     Jitter jitter_;
     std::vector<Topic> topics_;
     std::unordered_map<std::string, TopicIndex, Hash, std::equal_to<>> by_name_;

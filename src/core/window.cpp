@@ -35,7 +35,8 @@ Slot Window::admit(const RowHead& row, bool solo, Instant now) {
     free_.pop_back();
     touched_ = std::max(touched_, index(slot) + 1);
     slots_by_id_.insert(row.id, slot);
-    entries_[index(slot)] = {row.id, row.event_id, row.created_at_us, now, row.topic, row.bytes, row.lane, solo};
+    entries_[index(slot)] = {row.id,       row.event_id, row.created_at_us, now, row.topic,
+                             row.key_hash, row.bytes,    row.lane,          solo};
     states_[index(slot)] = State::in_flight;
     guarded_[index(slot)] = false;
     ++lane_in_flight_[row.lane];
@@ -77,7 +78,12 @@ void Window::condemn(Slot slot, std::string_view code, std::string_view text) {
     expect(slot, State::in_flight);
     leave_flight(entry(slot));
     states_[index(slot)] = State::condemned;
-    condemned_.push_back({slot, std::string(code), std::string(text)});
+    condemned_.push_back({slot, entry(slot).id, entry(slot).event_id, std::string(code), std::string(text)});
+}
+
+void Window::isolate(RowId id, std::string_view code, std::string_view text) {
+    ++isolating_;
+    condemned_.push_back({std::nullopt, id, {}, std::string(code), std::string(text)});
 }
 
 DeleteRows Window::take_deletes(std::size_t rows_max) {
@@ -116,21 +122,45 @@ std::size_t Window::deleted() {
     return batch.slots.size();
 }
 
+void Window::delete_refused() {
+    require_invariant(deletes_in_use_ > 0, "a delete was refused that was not sent");
+    const DeleteBatch& batch = deletes_[deletes_head_];
+    deletes_head_ = (deletes_head_ + 1) % deletes_.size();
+    --deletes_in_use_;
+    for (const Slot slot : batch.slots) {
+        expect(slot, State::deleting);
+        states_[index(slot)] = State::acknowledged;
+    }
+    acknowledged_.insert(acknowledged_.begin(), batch.slots.begin(), batch.slots.end());
+}
+
 BuryRow Window::take_burial() {
     require_invariant(!condemned_.empty(), "a burial out of turn");
     burying_.push_back(std::move(condemned_.front()));
     condemned_.pop_front();
     const Burial& burial = burying_.back();
-    states_[index(burial.slot)] = State::burying;
-    return {entry(burial.slot).id, entry(burial.slot).event_id, burial.code, burial.text};
+    if (burial.slot) states_[index(*burial.slot)] = State::burying;
+    return {burial.id, burial.event_id, burial.code, burial.text};
 }
 
 void Window::buried() {
     require_invariant(!burying_.empty(), "a burial was answered that was not sent");
-    const Slot slot = burying_.front().slot;
+    const auto slot = burying_.front().slot;
     burying_.pop_front();
-    expect(slot, State::burying);
-    free_slot(slot);
+    if (!slot) {
+        --isolating_;
+        return;
+    }
+    expect(*slot, State::burying);
+    free_slot(*slot);
+}
+
+void Window::burial_refused() {
+    require_invariant(!burying_.empty(), "a burial was refused that was not sent");
+    Burial burial = std::move(burying_.front());
+    burying_.pop_front();
+    if (burial.slot) states_[index(*burial.slot)] = State::condemned;
+    condemned_.push_front(std::move(burial));
 }
 
 void Window::session_lost() {
@@ -143,7 +173,7 @@ void Window::session_lost() {
     for (const Slot slot : again) states_[index(slot)] = State::acknowledged;
     acknowledged_.insert(acknowledged_.begin(), again.begin(), again.end());
     while (!burying_.empty()) {
-        states_[index(burying_.back().slot)] = State::condemned;
+        if (burying_.back().slot) states_[index(*burying_.back().slot)] = State::condemned;
         condemned_.push_front(std::move(burying_.back()));
         burying_.pop_back();
     }

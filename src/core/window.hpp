@@ -32,6 +32,7 @@ public:
         std::int64_t created_at_us = 0;
         Instant admitted_at;
         TopicIndex topic{};
+        std::uint64_t key_hash = 0;
         std::uint32_t bytes = 0;
         std::uint8_t lane = 0;
         bool solo = false;  // sent with nothing else of its topic in flight: a rejection is about this row
@@ -45,12 +46,18 @@ public:
     void acknowledge(Slot slot);
     void release(Slot slot);
     void condemn(Slot slot, std::string_view code, std::string_view text);
+    bool isolating() const { return isolating_ > 0; }
+    bool burying() const { return !condemned_.empty() || !burying_.empty(); }
 
     // Up to `rows_max` acknowledged rows, now deleting. The spans stay valid until deleted().
     DeleteRows take_deletes(std::size_t rows_max);
     std::size_t deleted();  // the oldest batch; how many rows that was
+    void delete_refused();  // the oldest batch: its rows are acknowledged as before
     BuryRow take_burial();
-    void buried();  // the oldest burial
+    void buried();          // the oldest burial
+    void burial_refused();  // the oldest burial: it is to be sent again
+    // Bury whatever row has this id, without it ever having been read.
+    void isolate(RowId id, std::string_view code, std::string_view text);
 
     // The session's answers are lost: deletes and burials under way are to be sent again, and from now on every row
     // in the window is deleted by id *and* event_id, as a failover may have re-issued the ids.
@@ -69,6 +76,19 @@ public:
     std::uint32_t in_flight_of(std::uint8_t lane) const { return lane_in_flight_[lane]; }
     std::uint32_t held_of(std::uint8_t lane) const { return lane_held_[lane]; }
     std::optional<RowId> lowest() const;  // scans; for reports, not for the hot path
+    // Lanes with rows in flight of topics for which `counts` holds. Scans.
+    template <class Counts>
+    LaneSet lanes_in_flight(Counts counts) const {
+        LaneSet lanes;
+        for (std::size_t i = 0; i < touched_; ++i)
+            if (states_[i] == State::in_flight && counts(entries_[i].topic)) lanes.add(entries_[i].lane);
+        return lanes;
+    }
+    // The id is taken by another event: after a failover, ids may be given again.
+    bool conflicts(RowId id, const EventId& event_id) const {
+        const auto slot = slots_by_id_.find(id);
+        return slot && entry(*slot).event_id != event_id;
+    }
 
     struct Known {
         RowId base;
@@ -88,7 +108,9 @@ private:
     };
 
     struct Burial {
-        Slot slot{};
+        std::optional<Slot> slot;  // none: isolated
+        RowId id;
+        EventId event_id{};
         std::string code;
         std::string text;
     };
@@ -111,6 +133,7 @@ private:
     std::size_t deletes_in_use_ = 0;
     std::deque<Burial> condemned_;
     std::deque<Burial> burying_;
+    std::size_t isolating_ = 0;
     std::array<std::uint32_t, lane_count> lane_in_flight_{};
     std::array<std::uint32_t, lane_count> lane_held_{};
     std::uint32_t in_flight_ = 0;

@@ -48,19 +48,7 @@ std::int64_t estimate_rows(Client& client, std::int64_t lowest) {
     return rows.integer(0, 0);
 }
 
-std::vector<RelayStatus> read_relays(Client& client) {
-    const Rows rows = client.execute(
-        "SELECT r.id, r.host, r.pid, r.version,"
-        " extract(epoch FROM pg_catalog.clock_timestamp() - r.started_at)::float8,"
-        " extract(epoch FROM pg_catalog.clock_timestamp() - r.seen_at)::float8,"
-        " (SELECT count(*) FROM outbox.lane l WHERE l.owner = r.id AND l.expires_at > pg_catalog.clock_timestamp())"
-        " FROM outbox.relay r ORDER BY r.host, r.pid, r.id LIMIT 1000");
-    std::vector<RelayStatus> relays;
-    for (std::size_t i = 0; i < rows.size(); ++i)
-        relays.push_back({rows.text(i, 0), rows.text(i, 1), rows.integer(i, 2), rows.text(i, 3), rows.real(i, 4),
-                          rows.real(i, 5), rows.integer(i, 6)});
-    return relays;
-}
+}  // namespace
 
 std::vector<ControlStatus> read_control(Client& client) {
     const Rows rows = client.execute(
@@ -77,7 +65,21 @@ std::vector<ControlStatus> read_control(Client& client) {
     return control;
 }
 
-}  // namespace
+std::vector<RelayStatus> read_relays(Client& client) {
+    const Rows rows = client.execute(
+        "SELECT r.id, r.host, r.pid, r.version,"
+        " extract(epoch FROM pg_catalog.clock_timestamp() - r.started_at)::float8,"
+        " extract(epoch FROM pg_catalog.clock_timestamp() - r.seen_at)::float8,"
+        " (SELECT count(*) FROM outbox.lane l WHERE l.owner = r.id AND l.expires_at > pg_catalog.clock_timestamp()),"
+        " r.in_flight_rows, r.control_revision FROM outbox.relay r"
+        " WHERE r.seen_at > pg_catalog.clock_timestamp() - r.lease_ttl_ms * interval '1 millisecond' ORDER BY r.host, "
+        "r.pid, r.id LIMIT 1000");
+    std::vector<RelayStatus> relays;
+    for (std::size_t i = 0; i < rows.size(); ++i)
+        relays.push_back({rows.text(i, 0), rows.text(i, 1), rows.integer(i, 2), rows.text(i, 3), rows.real(i, 4),
+                          rows.real(i, 5), rows.integer(i, 6), rows.integer(i, 7), rows.integer(i, 8)});
+    return relays;
+}
 
 Backlog read_backlog(Client& client, const StatusLimits& limits) {
     constexpr const char* cancelled = "57014";
@@ -115,6 +117,8 @@ OutboxStatus read_outbox_status(Client& client, const StatusLimits& limits) {
     status.dead_letters_capped = dead.integer(0, 0) > limits.cap;
 
     status.control = read_control(client);
+    status.control_revision = client.execute("SELECT coalesce(max(revision), 0) FROM outbox.control").integer(0, 0);
+    status.blocked_keys = read_blocked_keys(client, limits.cap);
 
     const Rows schema =
         client.execute("SELECT module, max(version) FROM outbox.migration GROUP BY module ORDER BY module");

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "postgres/blocked_keys.hpp"
 #include "postgres/client.hpp"
 
 namespace outbox {
@@ -25,7 +26,9 @@ struct RelayStatus {
     std::string version;
     double started_age_seconds = 0;
     double seen_age_seconds = 0;
-    std::int64_t lanes = 0;  // whose lease it holds
+    std::int64_t lanes = 0;             // whose lease it holds
+    std::int64_t in_flight_rows = 0;    // as of its last sign of life
+    std::int64_t control_revision = 0;  // the highest one it has acted on
 };
 
 struct ControlStatus {
@@ -46,10 +49,12 @@ struct OutboxStatus {
     Backlog backlog;
     std::int64_t lanes_covered = 0;
     std::int64_t lanes_uncovered = 0;  // no owner, or its lease has run out
-    std::vector<RelayStatus> relays;
+    std::vector<RelayStatus> relays;   // the living ones
     std::int64_t dead_letters = 0;
     bool dead_letters_capped = false;  // there are at least this many
     std::vector<ControlStatus> control;
+    std::int64_t control_revision = 0;  // the latest: a worker below it has not acted on all of `control` yet
+    BlockedKeys blocked_keys;
     std::vector<ModuleVersion> schema;
 };
 
@@ -58,6 +63,12 @@ struct StatusLimits {
     std::int64_t cap = 50'000;  // counted exactly up to here
     std::chrono::milliseconds statement_timeout = std::chrono::seconds(2);
 };
+
+// The living workers, at most 1000: those seen within the time-to-live of their leases.
+std::vector<RelayStatus> read_relays(Client& client);
+
+// What is in outbox.control, everything first; at most 1000.
+std::vector<ControlStatus> read_control(Client& client);
 
 Backlog read_backlog(Client& client, const StatusLimits& limits = {});
 

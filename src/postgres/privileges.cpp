@@ -24,6 +24,9 @@ constexpr std::array relay_grants{
     Grant{"relay", "TABLE", "outbox.relay", "SELECT, INSERT, UPDATE, DELETE"},
     Grant{"dead_letter", "TABLE", "outbox.dead_letter", "SELECT, INSERT, UPDATE, DELETE"},
     Grant{"control", "TABLE", "outbox.control", "SELECT, INSERT, UPDATE, DELETE"},
+    Grant{"blocked_key", "TABLE", "outbox.blocked_key", "SELECT, INSERT, UPDATE, DELETE"},
+    Grant{"audit", "TABLE", "outbox.audit", "SELECT, INSERT"},
+    Grant{"requeue", "FUNCTION", "outbox.requeue(bigint)", "EXECUTE"},
     Grant{"migration", "TABLE", "outbox.migration", "SELECT"},
 };
 

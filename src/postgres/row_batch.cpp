@@ -2,6 +2,7 @@
 
 #include <libpq-fe.h>
 
+#include "core/key_hash.hpp"
 #include "postgres/wire.hpp"
 
 namespace outbox {
@@ -55,6 +56,7 @@ void RowBatch::decode(QueryResult result, Topics& topics) {
         head.event_id = content.event_id;
         head.created_at_us = content.created_at_us;
         head.topic = topics.index_of(content.topic);
+        head.key_hash = content.key ? key_hash(head.topic, *content.key) : 0;
         head.payload_withheld = withheld.has_value();
         head.bytes = static_cast<std::uint32_t>(payload_bytes + content.key.value_or(std::string_view{}).size() +
                                                 content.headers.size());

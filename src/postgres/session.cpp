@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/invariant.hpp"
 #include "postgres/wire.hpp"
@@ -29,14 +30,10 @@ constexpr bool in_order() {
 }
 static_assert(in_order(), "statements are found by their position");
 
-// "3/1234" is a live virtual transaction, "-1/5678" a prepared transaction's id.
-Holder holder_from(const char* text) {
-    char* end = nullptr;
-    const long backend = std::strtol(text, &end, 10);
-    const auto local = *end == '/' ? std::strtoul(end + 1, nullptr, 10) : 0UL;
-    const bool prepared = backend < 0;
-    const auto high = prepared ? std::uint64_t{0} : static_cast<std::uint64_t>(backend) << 32U;
-    return {high | static_cast<std::uint64_t>(local), prepared};
+// A delete or a burial that failed so has changed nothing, and may well succeed a moment later: serialization failure,
+// deadlock, lock not available, statement time-out or cancellation.
+bool may_succeed_later(std::string_view sqlstate) {
+    return sqlstate == "40001" || sqlstate == "40P01" || sqlstate == "55P03" || sqlstate == "57014";
 }
 
 }  // namespace
@@ -102,6 +99,8 @@ void Session::open(Instant now) {
             throw connect_failure(connection_.get());
     execute(Statement::settings, 0);
     execute(Statement::schema, 0);
+    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    execute(Statement::crashes, 1);
     sync({.operation = Operation::open, .sent_at = now, .statement = Statement::schema});
 }
 
@@ -137,13 +136,15 @@ void Session::flush() {
     flush_pending_ = pending == 1;
 }
 
-void Session::send(const RenewLeases&, Instant now) {
+void Session::send(const RenewLeases& action, Instant now) {
     parameter(0).assign(identity_.id.begin(), identity_.id.end());
     wire::append_integer(parameter(1), std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
     parameter(2) = identity_.host;
     wire::append_integer(parameter(3), identity_.pid);
     parameter(4) = identity_.version;
-    execute(Statement::renew, 5);
+    wire::append_integer(parameter(5), static_cast<std::int32_t>(action.in_flight_rows));
+    wire::append_integer(parameter(6), action.control_revision);
+    execute(Statement::renew, 7);
     sync({.operation = Operation::renew, .sent_at = now, .statement = Statement::renew});
 }
 
@@ -176,13 +177,19 @@ void Session::send(const ReadRows& action, const Topics& topics, Instant now) {
     wire::append_integer(parameter(4),
                          static_cast<std::int32_t>(std::min(action.payload_bytes_max, std::uint32_t{INT32_MAX})));
     std::size_t parameters = 5;
-    if (action.topic) {
+    if (action.noted) {
+        statement = Statement::read_noted;
+        parameter(parameters++).assign(identity_.id.begin(), identity_.id.end());
+    } else if (action.topic) {
         statement = Statement::read_topic;
         parameter(parameters++) = topics[*action.topic].name;
-    } else if (!action.known.empty()) {
+    } else if (!action.known.empty() || !action.without.empty()) {
         statement = Statement::read_skipping;
         wire::append_integer(parameter(parameters++), action.known_base.value);
         parameter(parameters++).assign(action.known.begin(), action.known.end());
+        std::string& without = parameter(parameters++);
+        wire::append_array_header(without, wire::text_oid, action.without.size());
+        for (const TopicIndex topic : action.without) wire::append_text(without, topics[topic].name);
     }
     execute(statement, parameters);
     sync({.operation = Operation::read, .sent_at = now, .statement = statement});
@@ -209,8 +216,32 @@ void Session::send(const BuryRow& action, Instant now) {
     parameter(1).assign(action.event_id.begin(), action.event_id.end());
     parameter(2) = action.code;
     parameter(3) = action.text;
-    execute(Statement::bury, 4);
-    sync({.operation = Operation::bury, .sent_at = now, .statement = Statement::bury});
+    const Statement statement = action.block_key ? Statement::block : Statement::bury;
+    execute(statement, 4);
+    sync({.operation = Operation::bury, .sent_at = now, .statement = statement});
+}
+
+void Session::send(const ReadControl&, Instant now) {
+    execute(Statement::control, 0);
+    execute(Statement::control_topics, 0);
+    sync({.operation = Operation::control, .sent_at = now, .statement = Statement::control});
+}
+
+void Session::send(const ReadBlockedKeys&, Instant now) {
+    execute(Statement::blocked_keys, 0);
+    sync({.operation = Operation::blocked_keys, .sent_at = now, .statement = Statement::blocked_keys});
+}
+
+void Session::send(const WithdrawNote&, Instant now) {
+    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    execute(Statement::withdraw_note, 1);
+    sync({.operation = Operation::notes, .sent_at = now, .statement = Statement::withdraw_note});
+}
+
+void Session::send(const ForgetCrashes&, Instant now) {
+    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    execute(Statement::forget_crashes, 1);
+    sync({.operation = Operation::notes, .sent_at = now, .statement = Statement::forget_crashes});
 }
 
 std::optional<Answer> Session::next_answer(Topics& topics, Instant now) {
@@ -228,15 +259,25 @@ std::optional<Answer> Session::next_answer(Topics& topics, Instant now) {
                 under_way_.pop_front();
                 return answer(done, topics, now);
             }
+            case PGRES_PIPELINE_ABORTED:
+                break;  // behind a refusal, in the same transaction
             default:
-                throw statement_failure(connection_.get(), result.get());
+                refused(result.get());
         }
     }
     return std::nullopt;
 }
 
+void Session::refused(const pg_result* result) {
+    PostgresError error = statement_failure(connection_.get(), result);
+    const Operation operation = under_way_.front().operation;
+    if ((operation != Operation::remove && operation != Operation::bury) || !may_succeed_later(error.sqlstate()))
+        throw error;
+    refusal_ = error.what();
+}
+
 void Session::check_schema() const {
-    const auto found = wire::int8(PQgetvalue(results_.back().get(), 0, 0));
+    const auto found = wire::int8(PQgetvalue(results_[results_.size() - 2].get(), 0, 0));
     if (found == schema_version_) return;
     const std::string versions = "schema outbox is at version " + std::to_string(found) + ", this relay needs " +
                                  std::to_string(schema_version_);
@@ -253,7 +294,7 @@ Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
     switch (done.operation) {
         case Operation::open:
             check_schema();
-            answer.event = SessionOpened{};
+            answer.event = SessionOpened{decoder_.crashes(results_.back().get())};
             break;
         case Operation::renew:
             answer.event = LeasesRenewed{done.sent_at, lanes_at(0), static_cast<std::uint32_t>(int8_at(0, 1)),
@@ -273,21 +314,32 @@ Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
             answer.rows = rows_.heads().size();
             answer.event = RowsRead{rows_.heads()};
             break;
-        case Operation::probe: {
-            holders_.clear();
-            for (int i = 0; i < PQntuples(results_[1].get()); ++i)
-                holders_.push_back(holder_from(PQgetvalue(results_[1].get(), i, 0)));
-            answer.event = ProbeAnswered{RowId{int8_at(0, 0)}, holders_};
+        case Operation::probe:
+            answer.event = decoder_.probe(RowId{int8_at(0, 0)}, results_[1].get());
             break;
-        }
         case Operation::remove:
+            if (!refusal_.empty()) {
+                answer.event = DeleteRefused{};
+                break;
+            }
             answer.rows = std::strtoul(PQcmdTuples(results_.front().get()), nullptr, 10);
             answer.event = RowsDeleted{};
             break;
         case Operation::bury:
             answer.event = RowsBuried{};
+            if (!refusal_.empty()) answer.event = BurialRefused{};
+            break;
+        case Operation::control:
+            answer.event = decoder_.control(results_.front().get(), std::move(results_.back()));
+            break;
+        case Operation::blocked_keys:
+            answer.event = decoder_.blocked_keys(results_.front().get(), topics);
+            break;
+        case Operation::notes:
+            answer.event = NoteTaken{};
             break;
     }
+    answer.refusal = std::exchange(refusal_, {});
     results_.clear();
     return answer;
 }

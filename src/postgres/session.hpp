@@ -16,6 +16,7 @@
 #include "core/messages.hpp"
 #include "core/time.hpp"
 #include "core/topics.hpp"
+#include "postgres/answer_decoder.hpp"
 #include "postgres/connection.hpp"
 #include "postgres/row_batch.hpp"
 #include "postgres/settings.hpp"
@@ -38,13 +39,15 @@ public:
 };
 
 struct FleetLeft {};
+struct NoteTaken {};  // WithdrawNote or ForgetCrashes has committed
 
 struct Answer {
     std::variant<SessionOpened, LeasesRenewed, LanesAcquired, LanesReleased, FleetLeft, RowsRead, ProbeAnswered,
-                 RowsDeleted, RowsBuried>
+                 RowsDeleted, DeleteRefused, RowsBuried, BurialRefused, ControlRead, BlockedKeysRead, NoteTaken>
         event;
     std::size_t rows = 0;              // rows that were read or deleted
     Duration took{};                   // from sending to the answer's arrival
+    std::string refusal{};             // with DeleteRefused and BurialRefused: why
     std::int64_t database_now_us = 0;  // with LeasesRenewed: the database's clock, microseconds since 2000-01-01 UTC
 };
 
@@ -60,7 +63,7 @@ public:
     Instant deadline() const;
     Instant waiting_since() const { return under_way_.empty() ? never : under_way_.front().sent_at; }
 
-    void send(const RenewLeases&, Instant now);
+    void send(const RenewLeases& action, Instant now);
     void send(const AcquireLanes&, Instant now);
     void send(const ReleaseLanes& action, Instant now);
     void send(const LeaveFleet&, Instant now);
@@ -68,6 +71,10 @@ public:
     void send(const Probe&, Instant now);
     void send(const DeleteRows& action, Instant now);
     void send(const BuryRow& action, Instant now);
+    void send(const ReadControl&, Instant now);
+    void send(const ReadBlockedKeys&, Instant now);
+    void send(const WithdrawNote&, Instant now);
+    void send(const ForgetCrashes&, Instant now);
 
     // The next answer that has arrived. Spans in it live until the next call.
     std::optional<Answer> next_answer(Topics& topics, Instant now);
@@ -76,7 +83,20 @@ public:
     const RowBatch& rows() const { return rows_; }
 
 private:
-    enum class Operation : std::uint8_t { open, renew, acquire, release, leave, read, probe, remove, bury };
+    enum class Operation : std::uint8_t {
+        open,
+        renew,
+        acquire,
+        release,
+        leave,
+        read,
+        probe,
+        remove,
+        bury,
+        control,
+        blocked_keys,
+        notes,
+    };
 
     struct UnderWay {
         Operation operation = Operation::open;
@@ -94,6 +114,7 @@ private:
     void flush();
     Answer answer(const UnderWay& done, Topics& topics, Instant now);
     void check_schema() const;
+    void refused(const pg_result* result);
 
     Connection connection_;
     const WorkerIdentity identity_;
@@ -108,7 +129,8 @@ private:
     std::vector<QueryResult> results_;  // of the oldest operation under way
     std::array<std::string, 8> parameters_;
     RowBatch rows_;
-    std::vector<Holder> holders_;
+    AnswerDecoder decoder_;
+    std::string refusal_;  // of the oldest operation under way; empty: none
 };
 
 }  // namespace outbox

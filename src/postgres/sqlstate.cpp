@@ -7,8 +7,8 @@ namespace outbox {
 
 namespace {
 
-constexpr std::array objects{"message",     "message_id_seq", "lane",    "relay",
-                             "dead_letter", "control",        "publish", "migration"};
+constexpr std::array objects{"message", "message_id_seq", "lane",    "relay", "dead_letter", "control",
+                             "publish", "blocked_key",    "requeue", "audit", "migration"};
 
 // The last of our objects the message names. Whole words only: "lanes" is not "lane".
 std::string_view object_in(std::string_view message) {

@@ -10,6 +10,7 @@ namespace outbox {
 enum class Statement : std::uint8_t {
     settings,
     schema,
+    crashes,
     renew,
     acquire,
     release,
@@ -17,11 +18,18 @@ enum class Statement : std::uint8_t {
     read,
     read_skipping,
     read_topic,
+    read_noted,
     probe_high,
     probe_holders,
     delete_ids,
     delete_events,
     bury,
+    block,
+    control,
+    control_topics,
+    blocked_keys,
+    withdraw_note,
+    forget_crashes,
 };
 
 struct StatementText {
@@ -33,10 +41,19 @@ struct StatementText {
 
 // The columns every read returns, in this order; RowBatch decodes them by position.
 // A payload above $5 is withheld and only its size comes along, so that no read can bring more than the window holds.
-#define OUTBOX_READ_COLUMNS                                             \
-    "SELECT id, lane, event_id, created_at, topic, key, "               \
-    "CASE WHEN octet_length(payload) <= $5 THEN payload END, headers, " \
-    "CASE WHEN octet_length(payload) > $5 THEN octet_length(payload) END FROM outbox.message "
+#define OUTBOX_READ_COLUMNS                                                        \
+    "SELECT id, lane, event_id, created_at, topic, key, "                          \
+    "CASE WHEN octet_length(payload) <= $5 THEN payload END AS payload, headers, " \
+    "CASE WHEN octet_length(payload) > $5 THEN octet_length(payload) END AS withheld FROM outbox.message "
+
+#define OUTBOX_SAME_EVENT "(event_id = $2::uuid OR $2 = '00000000-0000-0000-0000-000000000000') "
+
+#define OUTBOX_DEAD_LETTER_COLUMNS \
+    "(message_id, event_id, topic, key, payload, headers, created_at, error_code, error_text) "
+
+// Bounded, in one order: what is compared and what is read must be the same.
+#define OUTBOX_BLOCKED_KEYS \
+    "(SELECT topic, key, message_id, lane FROM outbox.blocked_key ORDER BY topic, key LIMIT 100000) AS blocked"
 
 inline constexpr std::array statements{
     // Plans are pinned: statistics do not see dead rows, and a queue that was just emptied would otherwise flip to a
@@ -49,14 +66,23 @@ inline constexpr std::array statements{
         "set_config('idle_in_transaction_session_timeout', '30s', false)"},
     StatementText{Statement::schema, "schema", "outbox.migration",
                   "SELECT coalesce(max(version), 0)::int8 FROM outbox.migration WHERE module = 'outbox'"},
+    // Workers of processes that ended abruptly (nobody removed their row) soon after their start and not long ago: the
+    // number of the process, and the ids the worker was handling with care.
+    StatementText{Statement::crashes, "crashes", "outbox.relay",
+                  "SELECT dense_rank() OVER (ORDER BY host, pid), attempting_from, attempting_upto FROM outbox.relay "
+                  "WHERE id <> $1::uuid AND seen_at < clock_timestamp() - lease_ttl_ms * interval '1 millisecond' "
+                  "AND seen_at - started_at < interval '1 minute' "
+                  "AND started_at > clock_timestamp() - interval '15 minutes' ORDER BY host, pid LIMIT 1000"},
     // One statement says "I live", renews every lease, and counts the fleet. Only the database's clock decides.
-    // Workers not seen for twenty lifetimes are forgotten on the way.
+    // Workers not seen for an hour, or for twenty lifetimes, are forgotten on the way: until then they tell of crashes.
     StatementText{Statement::renew, "renew", "outbox.lane",
-                  "WITH alive AS (INSERT INTO outbox.relay (id, host, pid, version, seen_at) "
-                  "VALUES ($1::uuid, $3::text, $4::int4, $5::text, clock_timestamp()) "
-                  "ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()), "
+                  "WITH alive AS (INSERT INTO outbox.relay (id, host, pid, version, seen_at, lease_ttl_ms, "
+                  "in_flight_rows, control_revision) "
+                  "VALUES ($1::uuid, $3::text, $4::int4, $5::text, clock_timestamp(), $2::int8, $6::int4, $7::int8) "
+                  "ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), in_flight_rows = $6, "
+                  "control_revision = $7), "
                   "forgotten AS (DELETE FROM outbox.relay WHERE id <> $1 AND "
-                  "seen_at < clock_timestamp() - $2::int8 * interval '20 milliseconds'), "
+                  "seen_at < clock_timestamp() - greatest($2 * interval '20 milliseconds', interval '1 hour')), "
                   "renewed AS (UPDATE outbox.lane SET expires_at = clock_timestamp() + $2 * interval '1 millisecond' "
                   "WHERE owner = $1 RETURNING lane), "
                   "others AS (SELECT id FROM outbox.relay WHERE id <> $1 AND "
@@ -87,16 +113,26 @@ inline constexpr std::array statements{
         Statement::read, "read", "outbox.message",
         OUTBOX_READ_COLUMNS
         "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 ORDER BY id LIMIT $4::int8"},
-    // The same while `low` lags behind: rows already in the window ($7, one bit per id from $6 on) are left out, so
-    // that LIMIT is spent on new ones.
-    StatementText{Statement::read_skipping, "read_skipping", "outbox.message",
-                  OUTBOX_READ_COLUMNS "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 AND "
-                                      "CASE WHEN id - $6::int8 < octet_length($7::bytea) * 8::int8 "
-                                      "THEN get_bit($7, (id - $6)::int4) = 0 ELSE true END ORDER BY id LIMIT $4::int8"},
+    // The same while `low` lags behind: rows already in the window ($7, one bit per id from $6 on) are left out, and
+    // topics whose rows have to wait ($8), so that LIMIT is spent on new ones.
+    StatementText{
+        Statement::read_skipping, "read_skipping", "outbox.message",
+        OUTBOX_READ_COLUMNS
+        "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 AND "
+        "CASE WHEN id - $6::int8 < octet_length($7::bytea) * 8::int8 "
+        "THEN get_bit($7, (id - $6)::int4) = 0 ELSE true END AND topic <> ALL($8::text[]) ORDER BY id LIMIT $4::int8"},
     StatementText{Statement::read_topic, "read_topic", "outbox.message",
                   OUTBOX_READ_COLUMNS
                   "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 AND topic = $6::text "
                   "ORDER BY id LIMIT $4::int8"},
+    // With care, after a crash loop: which ids came is written down in the transaction that reads them.
+    // (A scan of a materialized CTE keeps its order.)
+    StatementText{
+        Statement::read_noted, "read_noted", "outbox.message",
+        "WITH picked AS MATERIALIZED (" OUTBOX_READ_COLUMNS
+        "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 ORDER BY id LIMIT $4::int8), "
+        "noted AS (UPDATE outbox.relay SET attempting_from = (SELECT min(id) FROM picked), "
+        "attempting_upto = (SELECT max(id) FROM picked) WHERE id = $6::uuid) SELECT * FROM picked"},
     StatementText{Statement::probe_high, "probe_high", "outbox.message_id_seq",
                   "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM outbox.message_id_seq"},
     // Whoever may have drawn an id: an INSERT takes this lock before it draws one, and holds it to the end of its
@@ -114,15 +150,49 @@ inline constexpr std::array statements{
     StatementText{Statement::delete_events, "delete_events", "outbox.message",
                   "DELETE FROM outbox.message AS m USING unnest($1::int8[], $2::uuid[]) AS d (id, event_id) "
                   "WHERE m.id = d.id AND m.event_id = d.event_id"},
+    // An event id of all zeros: whatever event has this id, as it was never read.
     StatementText{Statement::bury, "bury", "outbox.dead_letter",
-                  "WITH gone AS (DELETE FROM outbox.message WHERE id = $1::int8 AND event_id = $2::uuid "
+                  "WITH gone AS (DELETE FROM outbox.message WHERE id = $1::int8 AND " OUTBOX_SAME_EVENT
                   "RETURNING id, event_id, topic, key, payload, headers, created_at) "
-                  "INSERT INTO outbox.dead_letter (message_id, event_id, topic, key, payload, headers, created_at, "
-                  "error_code, error_text, attempts, first_failed_at, last_failed_at) "
-                  "SELECT id, event_id, topic, key, payload, headers, created_at, $3::text, $4::text, 1, "
-                  "clock_timestamp(), clock_timestamp() FROM gone"},
+                  "INSERT INTO outbox.dead_letter " OUTBOX_DEAD_LETTER_COLUMNS
+                  "SELECT id, event_id, topic, key, payload, headers, created_at, $3::text, $4::text FROM gone"},
+    // The row stays and its key is blocked. A row without a key is buried, as it has no order to keep, and so is one
+    // whose
+    // key is too long for an index.
+    StatementText{
+        Statement::block, "block", "outbox.blocked_key",
+        "WITH culprit AS (SELECT id, event_id, topic, key, lane FROM outbox.message WHERE id = $1::int8 "
+        "AND " OUTBOX_SAME_EVENT "), "
+        "blocked AS (INSERT INTO outbox.blocked_key (topic, key, lane, message_id, event_id, error_code, error_text) "
+        "SELECT topic, key, lane, id, event_id, $3::text, $4::text FROM culprit WHERE octet_length(key) <= 2000 "
+        "ON CONFLICT (topic, key) DO NOTHING), "
+        "gone AS (DELETE FROM outbox.message WHERE id = (SELECT id FROM culprit WHERE key IS NULL OR octet_length(key) "
+        "> 2000) "
+        "RETURNING id, event_id, topic, key, payload, headers, created_at) "
+        "INSERT INTO outbox.dead_letter " OUTBOX_DEAD_LETTER_COLUMNS
+        "SELECT id, event_id, topic, key, payload, headers, created_at, $3, $4 FROM gone"},
+    // What operators said, and whether the list of blocked keys is still the one we know.
+    StatementText{Statement::control, "control", "outbox.control",
+                  "SELECT coalesce(max(revision), 0)::int8, "
+                  "coalesce(bool_or(paused) FILTER (WHERE topic = '*'), false), "
+                  "coalesce(max(max_rows_per_second) FILTER (WHERE topic = '*'), 0)::int8, "
+                  "(SELECT count(*) FROM " OUTBOX_BLOCKED_KEYS
+                  "), (SELECT coalesce(sum(message_id), 0)::int8 FROM " OUTBOX_BLOCKED_KEYS ") FROM outbox.control"},
+    StatementText{Statement::control_topics, "control_topics", "outbox.control",
+                  "SELECT topic FROM outbox.control WHERE paused AND topic <> '*' ORDER BY topic LIMIT 10000"},
+    StatementText{Statement::blocked_keys, "blocked_keys", "outbox.blocked_key",
+                  "SELECT topic, key, message_id, lane FROM " OUTBOX_BLOCKED_KEYS},
+    StatementText{Statement::withdraw_note, "withdraw_note", "outbox.relay",
+                  "UPDATE outbox.relay SET attempting_from = NULL, attempting_upto = NULL WHERE id = $1::uuid"},
+    StatementText{Statement::forget_crashes, "forget_crashes", "outbox.relay",
+                  "WITH dead AS (DELETE FROM outbox.relay WHERE id <> $1::uuid "
+                  "AND seen_at < clock_timestamp() - lease_ttl_ms * interval '1 millisecond') "
+                  "UPDATE outbox.relay SET attempting_from = NULL, attempting_upto = NULL WHERE id = $1"},
 };
 
 #undef OUTBOX_READ_COLUMNS
+#undef OUTBOX_SAME_EVENT
+#undef OUTBOX_DEAD_LETTER_COLUMNS
+#undef OUTBOX_BLOCKED_KEYS
 
 }  // namespace outbox

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "core/row.hpp"
 
@@ -44,6 +45,7 @@ void append_integer(std::string& out, Integer value) {
 
 inline constexpr std::uint32_t int8_oid = 20;
 inline constexpr std::uint32_t uuid_oid = 2950;
+inline constexpr std::uint32_t text_oid = 25;
 
 inline void append_array_header(std::string& out, std::uint32_t element_oid, std::size_t elements) {
     append_integer(out, std::int32_t{1});  // dimensions
@@ -67,6 +69,11 @@ inline void append_array(std::string& out, std::span<const EventId> ids) {
         append_integer(out, static_cast<std::int32_t>(id.size()));
         for (const std::uint8_t byte : id) out.push_back(static_cast<char>(byte));
     }
+}
+
+inline void append_text(std::string& out, std::string_view text) {
+    append_integer(out, static_cast<std::int32_t>(text.size()));
+    out.append(text);
 }
 
 }  // namespace outbox::wire

@@ -78,6 +78,10 @@ allow = ["*"]
 [pacing]
 max_rows_per_second  = 0
 max_bytes_per_second = 0
+recovery_rows_per_second = 1000
+
+[poison]
+policy = "dead-letter"
 
 [http]
 listen = "127.0.0.1:9464"
@@ -104,20 +108,22 @@ format = "auto"
     CHECK(config.relay().in_flight_bytes == 32U << 20U);
     CHECK(config.relay().poll_min == std::chrono::milliseconds(2));
     CHECK(config.log().format == LogFormat::automatic);
+    CHECK(config.pacing().recovery_rows_per_second == 1000);
+    CHECK(config.poison().policy == PoisonPolicy::dead_letter);
 }
 
 TEST_CASE("values of every kind arrive") {
-    const Config config =
-        load({minimal_toml + R"([relay]
+    const Config config = load({minimal_toml + R"([relay]
 workers = 64
 lease_ttl = "1h"
 batch_rows = 500000
 in_flight_rows = 1000000
 )",
-              {},
-              {"relay.batch_rows=100000", "relay.in_flight_bytes=8GiB", "relay.drain_timeout=1m",
-               "pacing.max_rows_per_second=500", "pacing.max_bytes_per_second=1MiB", "log.level=error",
-               "log.format=text", "http.listen=[::]:80", "relay.poll_interval={ min = \"5ms\" }"}});
+                                {},
+                                {"relay.batch_rows=100000", "relay.in_flight_bytes=8GiB", "relay.drain_timeout=1m",
+                                 "pacing.max_rows_per_second=500", "pacing.max_bytes_per_second=1MiB",
+                                 "pacing.recovery_rows_per_second=0", "poison.policy=block-key", "log.level=error",
+                                 "log.format=text", "http.listen=[::]:80", "relay.poll_interval={ min = \"5ms\" }"}});
     CHECK(config.relay().workers == 64);
     CHECK(config.relay().lease_ttl == std::chrono::hours(1));
     CHECK(config.relay().batch_rows == 100'000);
@@ -128,6 +134,8 @@ in_flight_rows = 1000000
     CHECK(config.relay().poll_max == std::chrono::milliseconds(50));
     CHECK(config.pacing().max_rows_per_second == 500);
     CHECK(config.pacing().max_bytes_per_second == 1U << 20U);
+    CHECK(config.pacing().recovery_rows_per_second == 0);
+    CHECK(config.poison().policy == PoisonPolicy::block_key);
     CHECK(config.http().listen == "[::]:80");
     CHECK(config.log().level == LogLevel::error);
     CHECK(config.log().format == LogFormat::text);
@@ -146,7 +154,7 @@ lease_ttl = 3
 worker = 2
 [topics]
 allow = ["orders", "__internal"]
-[poison]
+[retention]
 policy = "dead-letter"
 )",
                                        {{"OUTBOX_RELAY_LOG__LEVEL", "loud"}},
@@ -173,18 +181,11 @@ policy = "dead-letter"
         "relay.toml:10: relay.worker: unknown key, did you mean \"workers\"?, allowed in [relay]: \"claim\", "
         "\"workers\", "
         "\"lease_ttl\", \"batch_rows\", \"in_flight_rows\", \"in_flight_bytes\", \"poll_interval\", \"drain_timeout\"",
-        "relay.toml:14: poison.policy: unknown section [poison], allowed: \"http\", \"kafka\", \"kafka_files\", "
-        "\"log\", "
-        "\"pacing\", \"postgres\", \"relay\", \"topics\"",
+        "relay.toml:14: retention.policy: unknown section [retention], allowed: \"http\", \"kafka\", "
+        "\"kafka_files\", \"log\", \"pacing\", \"poison\", \"postgres\", \"relay\", \"topics\"",
     };
     CHECK(problems.size() == expected.size());
     for (std::size_t i = 0; i < std::min(problems.size(), expected.size()); ++i) CHECK(problems[i] == expected[i]);
-}
-
-TEST_CASE("options of later versions are refused today") {
-    CHECK(contains(problem_with("pacing", "recovery_rows_per_second = 1000"),
-                   "relay.toml:6: pacing.recovery_rows_per_second: unknown key"));
-    CHECK(contains(problem_with("poison", "policy = \"block-key\""), "unknown section [poison]"));
 }
 
 TEST_CASE("an unknown key is refused even where a later source names it too") {
@@ -233,14 +234,16 @@ TEST_CASE("values out of bounds or of the wrong type are refused") {
         CHECK_MESSAGE(problem.find('\n') == std::string::npos, option);
     }
     for (const std::string option : {"max_rows_per_second = -1", "max_rows_per_second = \"1MiB\"",
+                                     "recovery_rows_per_second = -1", "recovery_rows_per_second = 1000000001",
                                      "max_bytes_per_second = \"fast\"", "max_bytes_per_second = 1099511627777"}) {
-        CHECK_MESSAGE(contains(problem_with("pacing", option), "0 is no ceiling"), option);
+        CHECK_MESSAGE(contains(problem_with("pacing", option), "0 turns it off"), option);
     }
     for (const std::string option :
          {"allow = []", "allow = \"*\"", "allow = [1]", "allow = [\"__x\"]", "allow = [\"a*b\"]"}) {
         CHECK_MESSAGE(contains(problem_with("topics", option), "topics.allow: given "), option);
     }
     CHECK(contains(problem_with("http", "listen = 9464"), "http.listen: given 9464, allowed: HOST:PORT"));
+    CHECK(contains(problem_with("poison", "policy = \"block_key\""), "allowed: \"dead-letter\", \"block-key\""));
     CHECK(contains(problem_with("log", "format = \"xml\""), "allowed: \"auto\", \"text\", \"json\""));
 }
 

@@ -20,8 +20,8 @@ TEST_CASE("the configuration is written with its defaults") {
          {"[postgres]", "dsn = \"host=/run/postgresql dbname=shop\"", "bootstrap.servers = \"k1:9092\"",
           "claim = \"lanes\"", "workers = 1", "lease_ttl = \"3s\"", "batch_rows = 1000", "in_flight_rows = 20000",
           "in_flight_bytes = \"32MiB\"", "poll_interval = { min = \"2ms\", max = \"50ms\" }", "drain_timeout = \"20s\"",
-          "allow = [\"*\"]", "max_rows_per_second = 0", "max_bytes_per_second = 0", "listen = \"127.0.0.1:9464\"",
-          "level = \"info\"", "format = \"auto\""}) {
+          "allow = [\"*\"]", "max_rows_per_second = 0", "max_bytes_per_second = 0", "recovery_rows_per_second = 1000",
+          "policy = \"dead-letter\"", "listen = \"127.0.0.1:9464\"", "level = \"info\"", "format = \"auto\""}) {
         CHECK_MESSAGE(has_line(text, line), line);
     }
 }
@@ -42,6 +42,9 @@ poll_interval = { max = "75ms" }
 allow = ["orders", "a-*"]
 [pacing]
 max_bytes_per_second = "64MiB"
+recovery_rows_per_second = 50
+[poison]
+policy = "block-key"
 [http]
 listen = ""
 [log]
@@ -54,6 +57,8 @@ format = "json"
         CHECK(again.postgres().dsn == "host=db dbname='a \"b\"' user=ü");
         CHECK(again.kafka().properties.at(1).value == "two\nlines # no comment");
         CHECK(again.pacing().max_bytes_per_second == 64U << 20U);
+        CHECK(again.pacing().recovery_rows_per_second == 50);
+        CHECK(again.poison().policy == PoisonPolicy::block_key);
         CHECK(render(again, Origins::left_out) == render(load({odd}), Origins::left_out));
     }
 }

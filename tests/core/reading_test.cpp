@@ -18,7 +18,9 @@ struct Desk {
     Topics topics{{"*"}, 1};
     Window window{20'000, std::uint64_t{32} << 20U};
     LowMark mark;
-    Reading reading{settings, {}};
+    Pacing pacing{settings, {}};
+    CrashGuard guard{20'000};
+    Reading reading{settings};
 
     Desk() {
         lanes.acquired(start, LaneSet::only(1));
@@ -28,7 +30,9 @@ struct Desk {
         mark.rows_read(RowId{100}, false);
         reading.restart(start);
     }
-    std::optional<ReadRows> next(Instant now) { return reading.next(lanes, topics, window, mark, now); }
+    std::optional<ReadRows> next(Instant now) {
+        return reading.next({lanes, topics, window, mark, pacing, guard}, now);
+    }
     void answered(std::size_t rows, bool cut_short, Instant now) {
         reading.finished({.rows = rows,
                           .admitted = static_cast<std::uint32_t>(rows),
@@ -51,7 +55,7 @@ TEST_CASE("one read at a time, from low on, of the current lanes") {
     CHECK(read->lanes == LaneSet::only(1));
     CHECK(read->limit == 1000);
     CHECK_FALSE(desk.next(start).has_value());
-    CHECK(desk.reading.wake_at(desk.lanes, start) == never);
+    CHECK(desk.reading.wake_at(desk.lanes, desk.pacing, start) == never);
 }
 
 TEST_CASE("polling slows down while nothing comes, and is prompt when rows do") {
@@ -61,7 +65,7 @@ TEST_CASE("polling slows down while nothing comes, and is prompt when rows do") 
     for (int i = 0; i < 7; ++i) {
         REQUIRE(desk.next(now).has_value());
         desk.answered(0, false, now);
-        waits.push_back(desk.reading.wake_at(desk.lanes, now) - now);
+        waits.push_back(desk.reading.wake_at(desk.lanes, desk.pacing, now) - now);
         CHECK_FALSE(desk.next(now).has_value());
         now += waits.back();
         desk.lanes.renewed(now, LaneSet::only(1));
@@ -69,7 +73,7 @@ TEST_CASE("polling slows down while nothing comes, and is prompt when rows do") 
     CHECK(waits == std::vector<Duration>{2ms, 4ms, 8ms, 16ms, 32ms, 50ms, 50ms});
     REQUIRE(desk.next(now).has_value());
     desk.answered(3, false, now);
-    CHECK(desk.reading.wake_at(desk.lanes, now) == now + 2ms);
+    CHECK(desk.reading.wake_at(desk.lanes, desk.pacing, now) == now + 2ms);
 }
 
 TEST_CASE("a read that filled its limit is followed by the next at once") {
@@ -83,7 +87,7 @@ TEST_CASE("a read that took long leaves as much time to everybody else") {
     Desk desk;
     REQUIRE(desk.next(start).has_value());
     desk.answered(0, false, start + 300ms);
-    CHECK(desk.reading.wake_at(desk.lanes, start + 300ms) == start + 600ms);
+    CHECK(desk.reading.wake_at(desk.lanes, desk.pacing, start + 300ms) == start + 600ms);
 }
 
 TEST_CASE("a lane that is behind reads from where it resumes, up to low, and nothing newer") {
@@ -113,7 +117,7 @@ TEST_CASE("nothing is read while the window has room for crumbs only") {
         desk.window.admit(row, false, start);
     }
     CHECK_FALSE(desk.next(start).has_value());
-    CHECK(desk.reading.wake_at(desk.lanes, start) == never);  // an event makes room, time does not
+    CHECK(desk.reading.wake_at(desk.lanes, desk.pacing, start) == never);  // an event makes room, time does not
 }
 
 TEST_CASE("what lies below low is swept once a minute") {
@@ -163,7 +167,7 @@ TEST_CASE("rows too small to be withheld are bounded as well") {
     world.insert_many(1000, {.bytes = 15'000});
     world.run_for(1s);
     CHECK(world.bytes_in_flight_max <= settings.relay.in_flight_bytes);
-    CHECK(world.in_flight.size() == 69);
+    CHECK(world.in_flight.size() == 61);
     CHECK(world.problems() == "");
 }
 

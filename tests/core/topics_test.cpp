@@ -67,26 +67,26 @@ TEST_CASE("a topic waits longer after every failure in a row, until a row is tak
     const TopicIndex topic = topics.index_of("orders");
     Duration before{};
     for (int failure = 0; failure < 4; ++failure) {
-        topics.fail(topic, RowId{9}, start);
-        const Duration wait = topics[topic].retry_at - start;
+        topics.fail(topic, "test", RowId{9}, start);
+        const Duration wait = topics[topic].circuit.retry_at() - start;
         CHECK(wait >= 100ms * (1 << failure));
         CHECK(wait <= 200ms * (1 << failure));
         CHECK(wait > before / 2);
         before = wait;
-        topics.turn(start);
-        topics.turn(topics[topic].retry_at);
+        topics.turn(true, start);
+        topics.turn(true, topics[topic].circuit.retry_at());
         CHECK(topics[topic].state == Topics::State::behind);
     }
-    topics.taken(topic);
-    topics.fail(topic, RowId{9}, start);
-    CHECK(topics[topic].retry_at - start <= 200ms);
+    topics.taken(topic, start);
+    topics.fail(topic, "test", RowId{9}, start);
+    CHECK(topics[topic].circuit.retry_at() - start <= 200ms);
 }
 
 TEST_CASE("all rows of one failure count once") {
     Topics topics({"*"}, 7);
     const TopicIndex topic = topics.index_of("orders");
-    for (int row = 0; row < 100; ++row) topics.fail(topic, RowId{100 - row}, start);
-    CHECK(topics[topic].failures == 1);
+    for (int row = 0; row < 100; ++row) topics.fail(topic, "test", RowId{100 - row}, start);
+    CHECK(topics[topic].circuit.failures() == 1);
     CHECK(topics[topic].resume_after == RowId{1});
     CHECK(topics.parked().size() == 1);
 }
@@ -94,19 +94,19 @@ TEST_CASE("all rows of one failure count once") {
 TEST_CASE("a topic settles only when nothing of it is in flight") {
     Topics topics({"*"}, 7);
     const TopicIndex topic = topics.index_of("orders");
-    topics.admitted(topic, false, start);
-    topics.admitted(topic, false, start);
-    topics.left_flight(topic);
-    topics.fail(topic, RowId{4}, start);
-    topics.turn(start + 1h);
+    topics.admitted(topic, 200, false, start);
+    topics.admitted(topic, 200, false, start);
+    topics.left_flight(topic, 200);
+    topics.fail(topic, "test", RowId{4}, start);
+    topics.turn(true, start + 1h);
     CHECK(topics[topic].state == Topics::State::settling);
-    topics.left_flight(topic);
-    topics.turn(start);
+    topics.left_flight(topic, 200);
+    topics.turn(true, start);
     CHECK(topics[topic].state == Topics::State::waiting);
-    CHECK(topics.retry_at() == topics[topic].retry_at);
-    topics.turn(start + 1h);
+    CHECK(topics.wake_at(true) == topics[topic].circuit.retry_at());
+    topics.turn(true, start + 1h);
     CHECK(topics[topic].state == Topics::State::behind);
-    CHECK(topics.retry_at() == never);
+    CHECK(topics.wake_at(true) == never);
     topics.caught_up(topic);
     CHECK(topics.parked().empty());
 }

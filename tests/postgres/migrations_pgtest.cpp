@@ -42,6 +42,8 @@ std::string catalog(Client& client) {
         "  WHERE connamespace = 'outbox'::regnamespace"
         " UNION ALL SELECT format('%s %s', pg_get_functiondef(oid), proacl) FROM pg_proc"
         "  WHERE pronamespace = 'outbox'::regnamespace"
+        " UNION ALL SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+        "  WHERE c.relnamespace = 'outbox'::regnamespace AND NOT t.tgisinternal"
         " UNION ALL SELECT format('%s %s %s', module, version, checksum) FROM outbox.migration"
         " UNION ALL SELECT format('lanes %s', count(*)) FROM outbox.lane) AS lines");
     return rows.text(0, 0);
@@ -100,8 +102,10 @@ TEST_CASE("an edited migration and a newer schema are refused and change nothing
     CHECK_THROWS_WITH_AS(migrate_up(client), doctest::Contains("another text"), SchemaError);
     CHECK_THROWS_AS(require_schema(client), SchemaError);
 
-    client.execute("UPDATE outbox.migration SET checksum = $1",
-                   {std::string(outbox::embedded_migrations()[0].checksum)});
+    for (const Migration& migration : outbox::embedded_migrations())
+        client.execute(
+            "UPDATE outbox.migration SET checksum = $1 WHERE module = $2 AND version = $3::int",
+            {std::string(migration.checksum), std::string(migration.module), std::to_string(migration.version)});
     client.execute("INSERT INTO outbox.migration (module, version, checksum) VALUES ('outbox', 999, 'x')");
     CHECK_THROWS_WITH_AS(migrate_up(client), doctest::Contains("newer"), SchemaError);
     CHECK_THROWS_AS(require_schema(client), SchemaError);

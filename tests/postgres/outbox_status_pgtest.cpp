@@ -133,6 +133,38 @@ TEST_CASE("lanes are covered while their lease lasts") {
     CHECK(status.relays.front().seen_age_seconds < 60);
 }
 
+TEST_CASE("only living workers are told, with what they are at") {
+    const PostgresDatabase database;
+    Client client = database.connect();
+    const auto add = [&](const std::string& host, const std::string& unseen, const std::string& lease_ttl_ms) {
+        client.execute(
+            "INSERT INTO outbox.relay (id, host, pid, version, seen_at, lease_ttl_ms, in_flight_rows, control_revision)"
+            " VALUES (gen_random_uuid(), $1, 1, '0', clock_timestamp() - $2::interval, $3::int, 17, 5)",
+            {host, unseen, lease_ttl_ms});
+    };
+    add("dead", "10 seconds", "3000");
+    add("living", "10 seconds", "60000");
+    const OutboxStatus status = read_outbox_status(client);
+    REQUIRE(status.relays.size() == 1);
+    CHECK(status.relays.front().host == "living");
+    CHECK(status.relays.front().in_flight_rows == 17);
+    CHECK(status.relays.front().control_revision == 5);
+    CHECK(status.control_revision == 0);
+}
+
+TEST_CASE("blocked keys are part of the status") {
+    const PostgresDatabase database;
+    Client client = database.connect();
+    CHECK(read_outbox_status(client).blocked_keys.rows == 0);
+    client.execute(
+        "INSERT INTO outbox.blocked_key (topic, key, lane, message_id, event_id, error_code, error_text)"
+        " SELECT 't', 'k' || n, 0, n, gen_random_uuid(), 'X', 'x' FROM generate_series(1, 30) n");
+    const OutboxStatus status = read_outbox_status(client);
+    CHECK(status.blocked_keys.rows == 30);
+    CHECK(status.blocked_keys.first.size() == 20);
+    CHECK(read_outbox_status(client, capped_at(10)).blocked_keys.capped);
+}
+
 TEST_CASE("dead letters and what an operator ordered are told") {
     const PostgresDatabase database;
     Client client = database.connect();

@@ -147,7 +147,8 @@ TEST_CASE("the application's role may insert and publish and nothing else") {
     app.execute("SELECT outbox.publish('t', 'k', 'x'::bytea), outbox.publish('t', 'k', '{}'::jsonb)");
     app.execute("INSERT INTO outbox.message (topic, payload) VALUES ('t', 'x')");
 
-    for (const char* table : {"message", "lane", "relay", "dead_letter", "control", "migration"}) {
+    for (const char* table :
+         {"message", "lane", "relay", "dead_letter", "control", "blocked_key", "audit", "migration"}) {
         CAPTURE(table);
         CHECK(refusal(app, "SELECT 1 FROM outbox." + std::string(table)).sqlstate() == "42501");
         CHECK(refusal(app, "DELETE FROM outbox." + std::string(table)).sqlstate() == "42501");
@@ -184,7 +185,13 @@ TEST_CASE("the relay's role may do its work and nothing else") {
     relay.execute("UPDATE outbox.dead_letter SET attempts = 2");
     relay.execute("INSERT INTO outbox.control (topic, paused) VALUES ('*', true)");
     relay.execute("DELETE FROM outbox.message WHERE id = ANY(ARRAY(SELECT id FROM outbox.message))");
-    CHECK(count(relay, "SELECT count(*) FROM outbox.migration") == 1);
+    relay.execute(
+        "INSERT INTO outbox.blocked_key (topic, key, lane, message_id, event_id, error_code, error_text)"
+        " VALUES ('t', 'k', 0, 1, gen_random_uuid(), 'X', 'x')");
+    relay.execute("DELETE FROM outbox.blocked_key");
+    relay.execute("INSERT INTO outbox.audit (action, target) VALUES ('x', '*')");
+    relay.execute("SELECT outbox.requeue(id) FROM outbox.dead_letter");
+    relay.execute("SELECT count(*) FROM outbox.migration");
 
     CHECK(refusal(relay, "INSERT INTO outbox.message (topic) VALUES ('t')").sqlstate() == "42501");
     CHECK(refusal(relay, "SELECT outbox.publish('t', 'k', 'x')").sqlstate() == "42501");
@@ -193,6 +200,8 @@ TEST_CASE("the relay's role may do its work and nothing else") {
     CHECK(refusal(relay, "TRUNCATE outbox.message").sqlstate() == "42501");
     CHECK(refusal(relay, "INSERT INTO outbox.lane (lane) VALUES (1)").sqlstate() == "42501");
     CHECK(refusal(relay, "DELETE FROM outbox.lane").sqlstate() == "42501");
+    CHECK(refusal(relay, "UPDATE outbox.audit SET action = 'y'").sqlstate() == "42501");
+    CHECK(refusal(relay, "DELETE FROM outbox.audit").sqlstate() == "42501");
     CHECK(refusal(relay, "DELETE FROM outbox.migration").sqlstate() == "42501");
     CHECK(refusal(relay, "CREATE TABLE outbox.mine (n int)").sqlstate() == "42501");
 }

@@ -42,10 +42,12 @@ void check_plans(const PostgresDatabase& database) {
     client.execute(text_of(Statement::settings).sql);
     for (const auto& [statement, parameters] : std::initializer_list<std::pair<Statement, std::string>>{
              {Statement::read, "(0, 9223372036854775807, -1, 1000, 1000000)"},
-             {Statement::read_skipping, "(0, 9223372036854775807, -1, 1000, 1000000, 1, '\\x00')"},
+             {Statement::read_skipping, "(0, 9223372036854775807, -1, 1000, 1000000, 1, '\\x00', '{other}')"},
              {Statement::read_topic, "(0, 9223372036854775807, -1, 1000, 1000000, 't')"},
              {Statement::delete_ids, "('{1,2,3}')"},
              {Statement::delete_events, "('{1}', '{00000000-0000-0000-0000-000000000000}')"},
+             {Statement::read_noted, "(0, 9223372036854775807, -1, 64, 1000000, '00000000-0000-0000-0000-000000000001')"},
+             {Statement::block, "(1, '00000000-0000-0000-0000-000000000000', 'X', 'x')"},
              {Statement::bury, "(1, '00000000-0000-0000-0000-000000000000', 'X', 'x')"},
          }) {
         const std::string plan = plan_of(client, statement, parameters);

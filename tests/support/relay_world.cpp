@@ -2,20 +2,16 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <utility>
+
+#include "core/overloaded.hpp"
 
 namespace outbox {
 
 namespace {
 
 using namespace std::chrono_literals;
-
-template <class... Visitors>
-struct Overloaded : Visitors... {
-    using Visitors::operator()...;
-};
-template <class... Visitors>
-Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 bool is_known(const std::vector<std::uint8_t>& known, RowId base, RowId id) {
     const std::int64_t bit = id.value - base.value;
@@ -26,7 +22,7 @@ bool is_known(const std::vector<std::uint8_t>& known, RowId base, RowId id) {
 }  // namespace
 
 RelayWorld::RelayWorld(RelayWorldSettings settings)
-    : relay(settings.relay, settings.topics, settings.pacing, settings.limits) {}
+    : relay(settings, settings.limits), settings_(std::move(settings)) {}
 
 void RelayWorld::violation(const std::string& what, RowId id) {
     violations.push_back(what + " (row " + std::to_string(id.value) + ")");
@@ -83,7 +79,7 @@ void RelayWorld::insert_many(std::size_t count, const NewRow& row) {
 
 void RelayWorld::open_session() {
     session_ = true;
-    relay.on(SessionOpened{}, now);
+    relay.on(SessionOpened{{crashes, attempts}}, now);
     act();
 }
 
@@ -107,10 +103,20 @@ bool RelayWorld::answer() {
     if (answers_.empty()) return false;
     Answer answer = std::move(answers_.front());
     answers_.pop_front();
-    std::visit(Overloaded{[&](Left) { left = true; },
+    std::visit(Overloaded{[&](Left) { left = true; }, [](Noted) {},
                           [&](RowsRead& event) {
                               batch_ = answer.contents;
                               event.rows = answer.rows;
+                              relay.on(event, now);
+                          },
+                          [&](ControlRead& event) {
+                              const std::vector<std::string_view> topics(answer.paused_topics.begin(),
+                                                                         answer.paused_topics.end());
+                              event.paused_topics = topics;
+                              relay.on(event, now);
+                          },
+                          [&](BlockedKeysRead& event) {
+                              event.keys = answer.blocked;
                               relay.on(event, now);
                           },
                           [&](ProbeAnswered& event) {
@@ -129,43 +135,115 @@ void RelayWorld::answer_all() {
 }
 
 RelayWorld::Answer RelayWorld::run(const Command& command) {
-    return std::visit(Overloaded{[&](const RenewLeases&) -> Answer {
+    return std::visit(Overloaded{[&](const RenewLeases& renew) -> Answer {
+                                     told_in_flight = renew.in_flight_rows;
+                                     told_revision = renew.control_revision;
                                      LaneSet ours;
                                      for (std::uint8_t lane = 0; lane < lane_count; ++lane)
                                          if (owners[lane] == Owner::us) ours.add(lane);
-                                     return {LeasesRenewed{command.sent_at, ours, living, rank}, {}, {}, {}};
+                                     return {LeasesRenewed{command.sent_at, ours, living, rank}};
                                  },
                                  [&](const AcquireLanes&) { return run_acquire(command); },
                                  [&](const ReleaseLanes& release) -> Answer {
                                      for (std::uint8_t lane = 0; lane < lane_count; ++lane)
                                          if (release.lanes.contains(lane) && owners[lane] == Owner::us)
                                              owners[lane] = Owner::nobody;
-                                     return {LanesReleased{release.lanes}, {}, {}, {}};
+                                     return {LanesReleased{release.lanes}};
                                  },
-                                 [&](const LeaveFleet&) -> Answer {
-                                     return {Left{}, {}, {}, {}};
-                                 },
+                                 [&](const LeaveFleet&) -> Answer { return {Left{}}; },
                                  [&](const ReadRows& read) { return run_read(command, read); },
                                  [&](const Probe&) -> Answer {
-                                     Answer answer{ProbeAnswered{RowId{last_id}, {}}, {}, {}, {}};
+                                     Answer answer{ProbeAnswered{RowId{last_id}, {}}};
                                      for (const auto& [writer, prepared] : writers_)
                                          answer.holders.push_back({prepared ? writer + 1'000'000 : writer, prepared});
                                      return answer;
                                  },
-                                 [&](const Publish&) -> Answer {
-                                     return {Left{}, {}, {}, {}};
-                                 },
+                                 [&](const Publish&) -> Answer { return {Left{}}; },
                                  [&](const DeleteRows&) { return run_delete(command); },
-                                 [&](const BuryRow& burial) -> Answer {
-                                     const auto found = table.find(burial.id.value);
-                                     if (found != table.end() && found->second.event_id == burial.event_id) {
-                                         buried.push_back(burial.id);
-                                         lost.erase(burial.event_id);
-                                         table.erase(found);
-                                     }
-                                     return {RowsBuried{}, {}, {}, {}};
+                                 [&](const BuryRow& burial) { return run_burial(burial); },
+                                 [&](const ReadControl&) { return run_control(); },
+                                 [&](const ReadBlockedKeys&) { return run_blocked_keys(); },
+                                 [&](const WithdrawNote&) -> Answer {
+                                     noted.clear();
+                                     return {Noted{}};
+                                 },
+                                 [&](const ForgetCrashes&) -> Answer {
+                                     ++crashes_forgotten;
+                                     crashes = 0;
+                                     attempts.clear();
+                                     noted.clear();
+                                     return {Noted{}};
                                  }},
                       command.action);
+}
+
+bool RelayWorld::refused() {
+    if (refuse_deletes == 0) return false;
+    --refuse_deletes;
+    return true;
+}
+
+RelayWorld::Answer RelayWorld::run_burial(const BuryRow& burial) {
+    if (refused()) return {BurialRefused{}};
+    const auto found = table.find(burial.id.value);
+    if (found == table.end() || (burial.event_id != EventId{} && found->second.event_id != burial.event_id))
+        return {RowsBuried{}};
+    const Row row = found->second;
+    if (burial.block_key && row.row.key >= 0) {
+        blocked_keys.emplace(std::pair(row.row.topic, row.row.key), row);
+        return {RowsBuried{}};
+    }
+    buried.push_back(burial.id);
+    lost.erase(row.event_id);
+    table.erase(found);
+    return {RowsBuried{}};
+}
+
+RelayWorld::Answer RelayWorld::run_control() {
+    Answer answer{ControlRead{control_revision_, paused_, rate_, {}, blocked_digest()}};
+    answer.paused_topics.assign(paused_topics_.begin(), paused_topics_.end());
+    return answer;
+}
+
+RelayWorld::Answer RelayWorld::run_blocked_keys() {
+    Answer answer{BlockedKeysRead{{}, blocked_digest()}};
+    for (const auto& [key, row] : blocked_keys) answer.blocked.push_back({hash_of(row.row), row.id, row.lane()});
+    return answer;
+}
+
+BlockedDigest RelayWorld::blocked_digest() const {
+    BlockedDigest digest;
+    for (const auto& [key, row] : blocked_keys) digest = {digest.keys + 1, digest.sum + row.id.value};
+    return digest;
+}
+
+// A key below 0 stands for none.
+std::uint64_t RelayWorld::hash_of(const NewRow& row) {
+    return row.key < 0 ? 0 : std::hash<std::string>{}(row.topic + '/' + std::to_string(row.key)) | 1U;
+}
+
+// ---- operators -------------------------------------------------------------------------------------------------
+
+void RelayWorld::pause(bool paused) {
+    paused_ = paused;
+    ++control_revision_;
+}
+
+void RelayWorld::pause_topic(const std::string& topic, bool paused) {
+    if (paused)
+        paused_topics_.insert(topic);
+    else
+        paused_topics_.erase(topic);
+    ++control_revision_;
+}
+
+void RelayWorld::set_rate(std::optional<std::uint64_t> rows_per_second) {
+    rate_ = rows_per_second;
+    ++control_revision_;
+}
+
+void RelayWorld::unblock(int key) {
+    std::erase_if(blocked_keys, [&](const auto& one) { return one.first.second == key; });
 }
 
 RelayWorld::Answer RelayWorld::run_acquire(const Command& command) {
@@ -179,29 +257,37 @@ RelayWorld::Answer RelayWorld::run_acquire(const Command& command) {
             ++held;
         }
     given_back_ = given_back_ - taken;
-    return {LanesAcquired{command.sent_at, taken}, {}, {}, {}};
+    return {LanesAcquired{command.sent_at, taken}};
 }
 
 RelayWorld::Answer RelayWorld::run_read(const Command& command, const ReadRows& read) {
-    Answer answer{RowsRead{}, {}, {}, {}};
+    Answer answer{RowsRead{}};
+    if (read.noted) noted.clear();
     for (auto at = table.upper_bound(read.after.value); at != table.end() && answer.rows.size() < read.limit; ++at) {
         const Row& row = at->second;
         if (row.id > read.upto) break;
         if (row.writer != 0 || !read.lanes.contains(row.lane())) continue;
         if (read.topic && std::as_const(relay).topics()[*read.topic].name != row.row.topic) continue;
         if (is_known(command.known, read.known_base, row.id)) continue;
+        const auto is_its_topic = [&](TopicIndex topic) {
+            return std::as_const(relay).topics()[topic].name == row.row.topic;
+        };
+        if (std::any_of(command.without.begin(), command.without.end(), is_its_topic)) continue;
         answer.rows.push_back({.id = row.id,
                                .event_id = row.event_id,
+                               .key_hash = hash_of(row.row),
                                .topic = relay.topics().index_of(row.row.topic),
                                .bytes = row.row.bytes,
                                .lane = row.lane(),
                                .payload_withheld = row.row.bytes > read.payload_bytes_max});
         answer.contents.push_back(row);
+        if (read.noted) noted.push_back(row.id);
     }
     return answer;
 }
 
 RelayWorld::Answer RelayWorld::run_delete(const Command& command) {
+    if (refused()) return {DeleteRefused{}};
     deleted.insert(deleted.end(), command.ids.begin(), command.ids.end());
     if (!command.event_ids.empty()) ++guarded_deletes;
     for (std::size_t i = 0; i < command.ids.size(); ++i) {
@@ -212,10 +298,10 @@ RelayWorld::Answer RelayWorld::run_delete(const Command& command) {
             violation("deleted before it was acknowledged", command.ids[i]);
         table.erase(found);
     }
-    return {RowsDeleted{}, {}, {}, {}};
+    return {RowsDeleted{}};
 }
 
-// ---- the broker ------------------------------------------------------------------------------------------------
+// ---- the broker -----------------------------------------------------------------------------------------------------
 
 void RelayWorld::open_producer() {
     producer_ = true;
@@ -226,13 +312,15 @@ void RelayWorld::open_producer() {
 void RelayWorld::lose_producer() {
     producer_ = false;
     relay.on(ProducerLost{}, now);
+    in_flight.insert(in_flight.begin(), stuck_rows_.begin(), stuck_rows_.end());
+    stuck_rows_.clear();
     fail_all(FailureKind::fatal);
 }
 
 void RelayWorld::persist(const Row& row) {
     persisted.push_back(row.id);
     lost.erase(row.event_id);
-    if (!seen_.insert(row.event_id).second) return;
+    if (!seen_.insert(row.event_id).second || row.row.key < 0) return;
     RowId& last = last_of_key_[{row.row.topic, row.row.key}];
     if (row.id < last) violation("published out of order within its key", row.id);
     last = std::max(last, row.id);
@@ -240,14 +328,51 @@ void RelayWorld::persist(const Row& row) {
 
 std::size_t RelayWorld::deliver(std::size_t rows_max) {
     std::vector<Slot> slots;
-    for (; slots.size() < rows_max && !in_flight.empty(); in_flight.pop_front()) {
+    bool rejected = false;
+    while (slots.size() < rows_max && !in_flight.empty() && now >= in_flight.front().sent_at + broker_latency) {
+        if (poison.contains(in_flight.front().row.id)) {
+            rejected = true;
+            break;
+        }
         persist(in_flight.front().row);
         acknowledged_.insert(in_flight.front().row.event_id);
+        in_flight_events_.erase(in_flight.front().row.event_id);
         slots.push_back(in_flight.front().slot);
+        in_flight.pop_front();
     }
     if (!slots.empty()) relay.on(Delivered{slots}, now);
+    if (rejected) reject(in_flight.front().row);
     act();
-    return slots.size();
+    return slots.size() + (rejected ? 1 : 0);
+}
+
+// A batch is what is in flight of one topic and lane. Gapless: a part of it, and the producer gives up on the rest.
+void RelayWorld::reject(const Row& culprit) {
+    std::vector<std::size_t> batch;
+    for (std::size_t i = 0; i < in_flight.size(); ++i)
+        if (in_flight[i].row.row.topic == culprit.row.topic && in_flight[i].row.lane() == culprit.lane())
+            batch.push_back(i);
+    if (gapless) batch.resize((batch.size() + 1) / 2);
+    fail(FailureKind::row, batch);
+    if (!gapless) return;
+    lose_producer();
+    open_producer();
+}
+
+void RelayWorld::stick(const std::string& topic) {
+    stuck_.insert(topic);
+    const auto of_topic = [&](const Record& record) { return record.row.row.topic == topic; };
+    std::copy_if(in_flight.begin(), in_flight.end(), std::back_inserter(stuck_rows_), of_topic);
+    std::erase_if(in_flight, of_topic);
+}
+
+void RelayWorld::unstick(const std::string& topic) {
+    stuck_.erase(topic);
+    const auto of_topic = [&](const Record& record) { return record.row.row.topic == topic; };
+    std::deque<Record> freed;
+    std::copy_if(stuck_rows_.begin(), stuck_rows_.end(), std::back_inserter(freed), of_topic);
+    std::erase_if(stuck_rows_, of_topic);
+    in_flight.insert(in_flight.begin(), freed.begin(), freed.end());
 }
 
 void RelayWorld::fail(FailureKind kind, const std::vector<std::size_t>& places) {
@@ -258,6 +383,8 @@ void RelayWorld::fail(FailureKind kind, const std::vector<std::size_t>& places) 
             rows.push_back({in_flight[i].slot, {kind, "TEST", "refused by the test"}, false});
         else
             kept.push_back(in_flight[i]);
+    for (const Record& record : in_flight) in_flight_events_.erase(record.row.event_id);
+    for (const Record& record : kept) in_flight_events_.insert(record.row.event_id);
     in_flight = std::move(kept);
     if (!rows.empty()) relay.on(Failed{rows}, now);
     act();
@@ -285,10 +412,11 @@ void RelayWorld::publish(const Publish& action) {
             continue;
         }
         if (given_back_.contains(row.lane())) violation("published after its lane was given back", row.id);
-        for (const Record& other : in_flight)
-            if (other.row.event_id == row.event_id) violation("published while it was in flight", row.id);
+        if (!in_flight_events_.insert(row.event_id).second) violation("published while it was in flight", row.id);
+        if (blocked_keys.contains({row.row.topic, row.row.key}))
+            violation("published although its key is blocked", row.id);
         published.push_back(row.id);
-        in_flight.push_back({admission.slot, row});
+        (stuck_.contains(row.row.topic) ? stuck_rows_ : in_flight).push_back({admission.slot, row, now});
     }
     bytes_in_flight_max = std::max(bytes_in_flight_max, relay.window().bytes_in_flight());
     if (!refused.empty()) relay.on(Failed{refused}, now);
@@ -300,7 +428,7 @@ void RelayWorld::send(const Action& action) {
     actions.push_back(action);
     if (const auto* rows = std::get_if<Publish>(&action)) return publish(*rows);
     if (!session_) violation("a statement without a session", RowId{});
-    Command command{action, now, {}, {}, {}};
+    Command command{action, now, {}, {}, {}, {}};
     if (const auto* rows = std::get_if<DeleteRows>(&action)) {
         command.ids.assign(rows->ids.begin(), rows->ids.end());
         command.event_ids.assign(rows->event_ids.begin(), rows->event_ids.end());
@@ -308,6 +436,7 @@ void RelayWorld::send(const Action& action) {
     if (const auto* read = std::get_if<ReadRows>(&action)) {
         reads.push_back(*read);
         command.known.assign(read->known.begin(), read->known.end());
+        command.without.assign(read->without.begin(), read->without.end());
     }
     if (const auto* release = std::get_if<ReleaseLanes>(&action)) given_back_ = given_back_ | release->lanes;
     commands_.push_back(std::move(command));
@@ -328,6 +457,23 @@ void RelayWorld::no_busy_loop() {
     }
     send(*action);
     act();
+}
+
+void RelayWorld::crash(std::size_t persisted) {
+    for (std::size_t i = 0; i < std::min(persisted, in_flight.size()); ++i) persist(in_flight[i].row);
+    in_flight.clear();
+    stuck_rows_.clear();
+    in_flight_events_.clear();
+    commands_.clear();
+    answers_.clear();
+    session_ = producer_ = false;
+    ++crashes;
+    if (!noted.empty()) attempts.push_back({noted.front(), noted.back()});
+    noted.clear();
+    owners.fill(Owner::nobody);
+    given_back_ = {};
+    std::destroy_at(&relay);
+    std::construct_at(&relay, settings_, settings_.limits);
 }
 
 void RelayWorld::start() {
@@ -370,7 +516,10 @@ void RelayWorld::run_for(Duration duration) {
             now += 100us;
             continue;
         }
-        now = std::clamp(relay.wake_at(now), now + 100us, end);
+        ++wake_ups;
+        Instant next = relay.wake_at(now);
+        if (broker_up && !in_flight.empty()) next = std::min(next, in_flight.front().sent_at + broker_latency);
+        now = std::clamp(next, now + 100us, end);
     }
     act();
 }

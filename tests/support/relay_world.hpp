@@ -1,5 +1,6 @@
 // A small, strict world for Relay, in memory: the outbox table with its writers, the session that executes statements
 // in the order they were sent, and the broker. Nothing happens by itself: a test, or run_for(), moves it on.
+// crash() ends the relay abruptly and puts a new one over the same table.
 // Whatever breaks a promise of the relay is written down in `violations`.
 #pragma once
 
@@ -16,15 +17,12 @@
 
 namespace outbox {
 
-struct RelayWorldSettings {
-    RelaySettings relay;
-    TopicSettings topics;
-    PacingSettings pacing;
+struct RelayWorldSettings : RelayOptions {
     RelayLimits limits;
 };
 
 struct NewRow {
-    int key = 0;  // its lane is key % 64
+    int key = 0;  // its lane is key % 64; below 0: none
     std::string topic = "orders";
     std::uint32_t bytes = 200;
 };
@@ -58,11 +56,22 @@ public:
     void fail(FailureKind kind, const std::vector<std::size_t>& places);  // positions in `in_flight`
     void fail_all(FailureKind kind);
     void fail_topic(FailureKind kind, const std::string& topic);
+    void stick(const std::string& topic);    // its rows are not acknowledged from now on
+    void unstick(const std::string& topic);  // they are again, the ones held up first
+    std::size_t stuck() const { return stuck_rows_.size(); }
+
+    // ---- operators ----
+    void pause(bool paused);
+    void pause_topic(const std::string& topic, bool paused);
+    void set_rate(std::optional<std::uint64_t> rows_per_second);
+    void unblock(int key);  // in every topic
 
     // ---- time ----
     void start();  // session, producer, leases: ready to relay
     void act();    // everything the relay wants now
     bool step();   // everything that is on its way arrives
+    // The process dies and another starts: what was in flight is gone, but for the first rows, which the broker wrote.
+    void crash(std::size_t persisted = 0);
     void run_for(Duration duration);
     void prove(const std::string& topic);  // the broker has taken a row of it
     Writer hold_low();                     // a writer that stays open keeps `low` where it is
@@ -75,11 +84,12 @@ public:
         EventId event_id{};
         NewRow row;
         Writer writer = 0;  // 0: committed
-        std::uint8_t lane() const { return static_cast<std::uint8_t>(row.key % lane_count); }
+        std::uint8_t lane() const { return static_cast<std::uint8_t>((row.key < 0 ? id.value : row.key) % lane_count); }
     };
     struct Record {
         Slot slot{};
         Row row;
+        Instant sent_at;
     };
 
     Relay relay;
@@ -89,6 +99,18 @@ public:
     std::vector<RowId> published;  // as handed to the producer
     std::vector<RowId> persisted;  // as the broker wrote them
     std::vector<RowId> buried;
+    std::map<std::pair<std::string, int>, Row> blocked_keys;
+    std::uint32_t crashes = 0;       // told when the session opens, as are
+    std::vector<IdSpan> attempts;    // the notes of the processes that crashed
+    std::size_t refuse_deletes = 0;  // so many deletes and burials are refused from now on
+    std::vector<RowId> noted;        // the note: ids of the last read that wrote them down
+    std::size_t crashes_forgotten = 0;
+    std::set<RowId> poison;     // the broker rejects the batch one of these is in: all rows of its topic and lane
+    bool gapless = false;       // and then whatever is behind it, whereupon the producer has to be replaced
+    Duration broker_latency{};  // from the publication to the acknowledgement
+    std::size_t wake_ups = 0;   // of run_for(), that found nothing on its way
+    std::uint32_t told_in_flight = 0;  // by the last renewal
+    std::int64_t told_revision = 0;
     std::vector<Action> actions;  // spans in them are stale, but their sizes are not
     std::vector<ReadRows> reads;  // the same
     std::vector<RowId> deleted;   // asked for by executed statements
@@ -110,17 +132,22 @@ private:
         std::vector<RowId> ids;
         std::vector<EventId> event_ids;
         std::vector<std::uint8_t> known;
+        std::vector<TopicIndex> without;
     };
     struct Left {};
+    struct Noted {};
     struct Answer {
-        std::variant<LeasesRenewed, LanesAcquired, LanesReleased, RowsRead, ProbeAnswered, RowsDeleted, RowsBuried,
-                     Left>
+        std::variant<LeasesRenewed, LanesAcquired, LanesReleased, RowsRead, ProbeAnswered, RowsDeleted, DeleteRefused,
+                     RowsBuried, BurialRefused, ControlRead, BlockedKeysRead, Noted, Left>
             event;
         std::vector<RowHead> rows;
         std::vector<Row> contents;
         std::vector<Holder> holders;
+        std::vector<std::string> paused_topics;
+        std::vector<KeyBlock> blocked;
     };
 
+    void reject(const Row& culprit);
     void send(const Action& action);
     void publish(const Publish& action);
     void no_busy_loop();
@@ -128,17 +155,31 @@ private:
     Answer run_read(const Command& command, const ReadRows& read);
     Answer run_delete(const Command& command);
     Answer run_acquire(const Command& command);
+    Answer run_burial(const BuryRow& burial);
+    Answer run_control();
+    Answer run_blocked_keys();
+    bool refused();
+    static std::uint64_t hash_of(const NewRow& row);
+    BlockedDigest blocked_digest() const;
     void persist(const Row& row);
     void violation(const std::string& what, RowId id);
 
+    RelayWorldSettings settings_;
     std::deque<Command> commands_;
     std::deque<Answer> answers_;
     std::vector<Row> batch_;          // contents of the last read
     std::map<Writer, bool> writers_;  // true: prepared
+    std::set<EventId> in_flight_events_;
+    std::set<std::string> stuck_;
+    std::deque<Record> stuck_rows_;
     std::set<EventId> acknowledged_;
     std::set<EventId> seen_;
     std::map<std::pair<std::string, int>, RowId> last_of_key_;
     LaneSet given_back_;
+    std::int64_t control_revision_ = 0;
+    bool paused_ = false;
+    std::set<std::string> paused_topics_;
+    std::optional<std::uint64_t> rate_;
     Writer next_writer_ = 1;
     std::uint64_t next_event_ = 1;
     bool session_ = false;

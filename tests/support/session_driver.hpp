@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <variant>
 
+#include "postgres/migrations.hpp"
 #include "postgres/session.hpp"
 
 namespace outbox::testing {
@@ -25,12 +26,20 @@ inline WorkerIdentity worker(std::uint8_t number) {
     return identity;
 }
 
+// The version of the databases that PostgresDatabase makes.
+inline int schema_version() {
+    int version = 0;
+    for (const Migration& migration : embedded_migrations())
+        if (migration.module == "outbox") version = migration.version;
+    return version;
+}
+
 class SessionDriver {
 public:
     explicit SessionDriver(const PostgresSettings& settings, std::uint8_t number = 1,
-                           Duration lease_ttl = std::chrono::seconds(60), int schema_version = 1)
-        : session(settings, worker(number), lease_ttl, schema_version, boot_now()) {
-        expect<SessionOpened>();
+                           Duration lease_ttl = std::chrono::seconds(60), int version = schema_version())
+        : session(settings, worker(number), lease_ttl, version, boot_now()) {
+        crashes = expect<SessionOpened>().crashes.crashes;
     }
 
     void send(const ReadRows& action) { session.send(action, topics, boot_now()); }
@@ -70,6 +79,7 @@ public:
         return read;
     }
 
+    std::uint32_t crashes = 0;  // as the session told when it opened
     Topics topics{{"*"}, 1};
     Session session;
     Answer last{};

@@ -1,0 +1,74 @@
+#include "core/control.hpp"
+
+namespace outbox {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr Duration read_every = 500ms;
+
+}  // namespace
+
+void Control::session_opened(Instant now) {
+    open_ = true;
+    reading_ = false;
+    read_at_ = now;
+    control_known_ = keys_known_ = keys_due_ = false;
+}
+
+void Control::session_lost() {
+    open_ = false;
+    control_known_ = keys_known_ = false;
+}
+
+void Control::on(const ControlRead& event, bool blocks_under_way, Instant now) {
+    reading_ = false;
+    read_at_ = now + read_every;
+    control_known_ = true;
+    paused_ = event.paused;
+    max_rows_per_second_ = event.max_rows_per_second;
+    revision_ = event.revision;
+    if (blocks_under_way || blocked_meanwhile_) return;  // the list is in motion: next time
+    keys_due_ = event.blocked != digest_ || blocked_here_ || !keys_known_;
+    if (keys_due_ && event.blocked == BlockedDigest{} && blocked_.empty()) {
+        keys_due_ = false;
+        keys_known_ = true;
+        digest_ = event.blocked;
+    }
+}
+
+std::span<const KeyBlock> Control::on(const BlockedKeysRead& event, bool blocks_under_way) {
+    reading_ = false;
+    released_.clear();
+    if (blocks_under_way || blocked_meanwhile_) return released_;
+    std::unordered_map<std::uint64_t, KeyBlock> now_blocked;
+    for (const KeyBlock& key : event.keys) now_blocked.emplace(key.key_hash, key);
+    for (const auto& [hash, key] : blocked_)
+        if (!now_blocked.contains(hash)) released_.push_back(key);
+    blocked_ = std::move(now_blocked);
+    digest_ = event.digest;
+    keys_known_ = true;
+    keys_due_ = blocked_here_ = false;
+    return released_;
+}
+
+std::optional<Action> Control::next(bool blocks_under_way, Instant now) {
+    if (!open_ || reading_) return std::nullopt;
+    if (keys_due_ && !blocks_under_way) {
+        reading_ = true;
+        blocked_meanwhile_ = false;
+        return ReadBlockedKeys{};
+    }
+    if (now < read_at_) return std::nullopt;
+    reading_ = true;
+    blocked_meanwhile_ = false;
+    return ReadControl{};
+}
+
+void Control::block(std::uint64_t key_hash, RowId row, std::uint8_t lane) {
+    blocked_meanwhile_ = blocked_here_ = true;
+    if (key_hash != 0) blocked_.emplace(key_hash, KeyBlock{key_hash, row, lane});
+}
+
+}  // namespace outbox

@@ -1,0 +1,62 @@
+// What the operators want, as outbox.control and outbox.blocked_key say: read again every half second, so that it holds
+// within a second on every worker, and read before the first row is, so that a pause survives a restart.
+// Blocked keys: a key whose row can never be published waits, by policy, until an operator releases it. They are known
+// here by a hash of topic and key; the list is only read again when the database's differs from ours.
+// Pure. Owned by Relay; the worker's thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/messages.hpp"
+#include "core/row.hpp"
+#include "core/time.hpp"
+
+namespace outbox {
+
+class Control {
+public:
+    void session_opened(Instant now);
+    void session_lost();
+
+    // `blocks_under_way`: keys are being blocked right now, so that the database's list may not hold them yet.
+    void on(const ControlRead& event, bool blocks_under_way, Instant now);
+    // Keys that are not blocked any more: where their lanes have to go back to.
+    std::span<const KeyBlock> on(const BlockedKeysRead& event, bool blocks_under_way);
+
+    std::optional<Action> next(bool blocks_under_way, Instant now);
+    Instant wake_at() const { return open_ && !reading_ ? read_at_ : never; }
+
+    // False until both have been read in this session: nothing may be relayed before that.
+    bool known() const { return control_known_ && keys_known_; }
+    bool paused() const { return paused_; }
+    std::optional<std::uint64_t> max_rows_per_second() const { return max_rows_per_second_; }
+    std::int64_t revision() const { return revision_; }  // of outbox.control, the highest seen
+
+    bool blocked(std::uint64_t key_hash) const { return !blocked_.empty() && blocked_.contains(key_hash); }
+    void block(std::uint64_t key_hash, RowId row, std::uint8_t lane);
+    std::size_t blocked_keys() const { return blocked_.size(); }
+
+private:
+    bool open_ = false;
+    bool reading_ = false;
+    Instant read_at_{};
+    bool control_known_ = false;
+    bool keys_known_ = false;
+    bool keys_due_ = false;
+    bool blocked_meanwhile_ = false;  // since the statement under way was sent
+    bool blocked_here_ = false;       // since the list was read: the digest says nothing of those
+
+    bool paused_ = false;
+    std::optional<std::uint64_t> max_rows_per_second_;
+    std::int64_t revision_ = 0;
+
+    std::unordered_map<std::uint64_t, KeyBlock> blocked_;
+    BlockedDigest digest_;
+    std::vector<KeyBlock> released_;
+};
+
+}  // namespace outbox
