@@ -1,6 +1,7 @@
 #include "app/worker_observer.hpp"
 
 #include <algorithm>
+#include <utility>
 #include <variant>
 
 #include "app/boot_clock.hpp"
@@ -52,13 +53,17 @@ void WorkerObserver::answered(const Answer& answer, const Relay& relay, Instant 
                        name_topics(relay.topics());
                    },
                    [&](const ProbeAnswered&) { metrics_.database_operation(DatabaseOperation::probe, took); },
-                   [&](const RowsDeleted&) { metrics_.rows_deleted(answer.rows, took); },
+                   [&](const RowsDeleted&) {
+                       refusing_ = false;
+                       metrics_.rows_deleted(answer.rows, took);
+                   },
                    [&](const RowsBuried&) { buried(took); }, [&](const DeleteRefused&) { refused(answer); },
                    [&](const BurialRefused&) {
                        burials_.pop_front();
                        refused(answer);
                    },
-                   [&](const ControlRead&) {}, [&](const BlockedKeysRead&) {}, [&](const NoteTaken&) {}},
+                   [&](const ControlRead&) {}, [&](const BlockedKeysRead&) {}, [&](const CrashesRead&) {},
+                   [&](const NoteTaken&) {}},
         answer.event);
 }
 
@@ -98,6 +103,7 @@ void WorkerObserver::buried(double took) {
 
 void WorkerObserver::refused(const Answer& answer) {
     metrics_.delete_retried();
+    if (std::exchange(refusing_, true)) return;
     log(LogLevel::warn, "delete_retried", "a delete was refused and is tried again: " + answer.refusal,
         {{"worker", worker_}});
 }
@@ -120,6 +126,7 @@ void WorkerObserver::failed(std::span<const FailedRow> rows) {
 
 void WorkerObserver::session_lost() {
     burials_.clear();
+    refusing_ = false;
     metrics_.session(false);
 }
 

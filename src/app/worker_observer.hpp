@@ -49,6 +49,7 @@ private:
     WorkerMetrics& metrics_;
     Transitions transitions_;
     std::size_t topics_named_ = 0;
+    bool refusing_ = false;  // the database refuses deletes: said once
     std::deque<Burial> burials_;
     std::vector<DeliveredRow> delivered_rows_;
     // Database clock minus our boot clock, so that a row's age is computed on one clock.

@@ -38,6 +38,10 @@ public:
 
     bool blocked(std::uint64_t key_hash) const { return !blocked_.empty() && blocked_.contains(key_hash); }
     void block(std::uint64_t key_hash, RowId row, std::uint8_t lane);
+    void keys_changed() {  // by a statement of ours that did not know the key: nothing is known until they are read
+        keys_known_ = false;
+        keys_due_ = blocked_meanwhile_ = true;
+    }
     std::size_t blocked_keys() const { return blocked_.size(); }
 
 private:

@@ -22,10 +22,13 @@ class CrashGuard {
 public:
     explicit CrashGuard(std::uint32_t in_flight_rows) : rows_to_pass_(std::uint64_t{in_flight_rows} * 2) {}
 
-    // Of the first session only: later on, this process has shown that it lives.
-    void learn(const CrashHistory& history) {
-        if (learnt_) return;
-        learnt_ = true;
+    // Asked once, when the first lanes are ours: whoever had them before is known to be dead by then. Nothing may be
+    // read before the answer.
+    bool learnt() const { return learnt_; }
+    bool ask() { return !learnt_ && !std::exchange(asked_, true); }
+    void session_lost() { asked_ = false; }
+    void learn(const CrashesRead& history) {
+        if (std::exchange(learnt_, true)) return;
         if (history.crashes < crashes_to_notice && history.attempts.empty()) return;
         active_ = true;
         for (const IdSpan& attempt : history.attempts) {
@@ -76,6 +79,7 @@ private:
     std::vector<RowId> culprits_;
     RowId suspicious_upto_;
     Instant withdraw_at_ = never;
+    bool asked_ = false;
     bool learnt_ = false;
     bool active_ = false;
 };

@@ -24,15 +24,13 @@ struct IdSpan {
 };
 
 // What earlier processes left behind that ended abruptly, soon after their start and not long ago.
-struct CrashHistory {
+struct CrashesRead {
     std::uint32_t crashes = 0;
     std::span<const IdSpan> attempts;  // ids they were handling with care at that moment
 };
 
-struct SessionOpened {  // Postgres is connected, the schema fits, statements are prepared
-    CrashHistory crashes;
-};
-struct SessionLost {};  // whatever was under way on the session has an unknown result
+struct SessionOpened {};  // Postgres is connected, the schema fits, statements are prepared
+struct SessionLost {};    // whatever was under way on the session has an unknown result
 struct ProducerOpened {};
 struct ProducerLost {};  // nothing may be published; every row in flight will still be reported, as Failed
 
@@ -123,7 +121,7 @@ struct BlockedKeysRead {
 // ---- actions ---------------------------------------------------------------------------------------------------
 
 struct RenewLeases {
-    std::uint32_t in_flight_rows = 0;   // for those who wait until nothing is
+    std::uint32_t in_flight_rows = 0;   // the whole window, for those who wait until it is empty
     std::int64_t control_revision = 0;  // obeyed by now
 };
 struct AcquireLanes {};
@@ -148,6 +146,7 @@ struct ReadRows {
 struct Probe {};
 struct ReadControl {};
 struct ReadBlockedKeys {};
+struct ReadCrashes {};
 struct WithdrawNote {};   // of the rows that came with the last noted read
 struct ForgetCrashes {};  // they are understood, or over
 
@@ -176,6 +175,6 @@ struct BuryRow {
 };
 
 using Action = std::variant<RenewLeases, AcquireLanes, ReleaseLanes, LeaveFleet, ReadRows, Probe, Publish, DeleteRows,
-                            BuryRow, ReadControl, ReadBlockedKeys, WithdrawNote, ForgetCrashes>;
+                            BuryRow, ReadControl, ReadBlockedKeys, ReadCrashes, WithdrawNote, ForgetCrashes>;
 
 }  // namespace outbox

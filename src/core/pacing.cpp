@@ -56,6 +56,7 @@ void Pacing::set_lanes(std::uint32_t owned, Instant now) {
 }
 
 void Pacing::recover(Instant now) {
+    recovered_at_ = now;
     if (recovery_start_ == 0) return;
     recovery_rate_ = share_of(recovery_start_);
     doubled_at_ = now;

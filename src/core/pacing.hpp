@@ -34,6 +34,8 @@ public:
     void recover(Instant now);  // the cluster is back after an outage
     void caught_up();           // nothing waits any more
     void acknowledged(std::uint32_t rows, Duration latency, Instant now) {
+        // What was in flight through an outage says nothing about how fast the broker is, however late it comes home.
+        if (now - latency < recovered_at_) return;
         congestion_.acknowledged(rows, latency, now);
     }
     void setback(Instant now) { congestion_.setback(now); }
@@ -60,6 +62,7 @@ private:
     std::optional<std::uint64_t> override_;
     std::uint32_t lanes_owned_;
     std::uint64_t recovery_rate_ = 0;
+    Instant recovered_at_{};
     Instant doubled_at_{};
     TokenBucket rows_;
     TokenBucket bytes_;

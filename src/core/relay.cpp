@@ -13,11 +13,6 @@ using namespace std::chrono_literals;
 constexpr Backoff failure_backoff{50ms, 5s};
 constexpr Duration delete_delay = 10ms;  // how long an acknowledged row may wait for company
 
-// A topic the broker has not yet taken a row for may fill only this part of the window: it may not exist. Its first
-// acknowledgement is waited for this long, so that it need not be read apart; then the others go on without it.
-constexpr std::uint32_t unproven_part = 16;
-constexpr Duration unproven_patience = 250ms;
-
 constexpr Duration look_for_stalled_every = 100ms;
 
 }  // namespace
@@ -37,11 +32,15 @@ Relay::Relay(const RelayOptions& options, RelayLimits limits)
     admitted_.reserve(settings_.batch_rows);
 }
 
-void Relay::on(const SessionOpened& event, Instant now) {
+void Relay::on(const SessionOpened&, Instant now) {
     session_open_ = true;
     fleet_.session_opened(now);
     control_.session_opened(now);
-    guard_.learn(event.crashes);
+    turn(now);
+}
+
+void Relay::on(const CrashesRead& event, Instant now) {
+    guard_.learn(event);
     for (const RowId culprit : guard_.take_culprits())
         window_.isolate(culprit, "RELAY_CRASHED", "the relay ended abruptly each time it handled this row");
     turn(now);
@@ -52,6 +51,7 @@ void Relay::on(const SessionLost&, Instant now) {
     recovering_ = true;
     fleet_.session_lost();
     control_.session_lost();
+    guard_.session_lost();
     reading_.forget();
     window_.session_lost();
     if (window_.rows_acknowledged() > 0) acknowledged_at_ = now;
@@ -140,7 +140,7 @@ void Relay::on(const Failed& event, Instant now) {
 }
 
 void Relay::on(const RowsDeleted&, Instant now) {
-    deletes_refused_ = 0;
+    deletes_ = {};
     if (guard_.passed(window_.deleted())) forget_crashes_due_ = true;
     turn(now);
 }
@@ -148,23 +148,23 @@ void Relay::on(const RowsDeleted&, Instant now) {
 void Relay::on(const DeleteRefused&, Instant now) {
     window_.delete_refused();
     acknowledged_at_ = std::min(acknowledged_at_, now);
-    try_deleting_later(now);
+    try_later(deletes_, now);
 }
 
 void Relay::on(const RowsBuried&, Instant now) {
-    deletes_refused_ = 0;
-    window_.buried();
+    burials_ = {};
+    if (window_.buried()) control_.keys_changed();
     turn(now);
 }
 
 void Relay::on(const BurialRefused&, Instant now) {
     window_.burial_refused();
-    try_deleting_later(now);
+    try_later(burials_, now);
 }
 
-void Relay::try_deleting_later(Instant now) {
-    ++deletes_refused_;
-    delete_again_at_ = now + failure_backoff.delay(deletes_refused_, jitter_.next());
+void Relay::try_later(Retry& retry, Instant now) {
+    ++retry.refusals;
+    retry.at = now + failure_backoff.delay(retry.refusals, jitter_.next());
 }
 
 void Relay::on(const ControlRead& event, Instant now) {
@@ -248,7 +248,7 @@ void Relay::turn(Instant now) {
     restart_if_recovered(now);
     settle_lanes();
     pacing_.turn(now);
-    const bool idle = control_.paused() && window_.rows_in_flight() == 0;
+    const bool idle = control_.paused() && window_.rows() == 0;
     if (idle && !told_idle_) fleet_.renew_soon(now);
     told_idle_ = idle;
 }
@@ -288,132 +288,8 @@ void Relay::hold_stalled(Instant now) {
     topics_.hold_stalled(mark_.low(), now);
 }
 
-Relay::Verdict Relay::judge(const RowHead& row, const ReadUnderWay& read, Instant now) {
-    if (!read.lanes.contains(row.lane) || control_.blocked(row.key_hash)) return Verdict::skip;
-    if (window_.contains(row.id)) return window_.conflicts(row.id, row.event_id) ? Verdict::cut : Verdict::skip;
-    if (!fleet_.lanes.trusted(row.lane, now)) {
-        fail_lane(row.lane, RowId{row.id.value - 1});
-        return Verdict::skip;
-    }
-    const Topics::Topic& topic = topics_[row.topic];
-    if (!topic.refusal.empty()) {
-        if (window_.rows_free() == 0) return Verdict::cut;
-        condemn(row, topic.refusal, "the relay does not publish to this topic", now);
-        return Verdict::skip;
-    }
-    const bool its_own_read = read.scope == ReadScope::topic && topic.state == Topics::State::behind && !read.stale;
-    if (topic.state != Topics::State::current && !its_own_read) {
-        topics_.pass_over(row.topic, row.id);
-        return Verdict::skip;
-    }
-    // A topic that goes one row at a time: the next one's turn comes when this one is home, be that one suspect or not.
-    if (topic.in_flight > 0 && (topic.solo_in_flight || topics_.one_at_a_time(row.topic, row.id))) {
-        topics_.hold(row.topic, RowId{row.id.value - 1});
-        return Verdict::skip;
-    }
-    if (row.bytes > limits_.message_bytes_max) {
-        if (window_.rows_free() == 0) return Verdict::cut;
-        condemn(row, "MSG_SIZE_TOO_LARGE", "larger than message.max.bytes", now);
-        return Verdict::skip;
-    }
-    if (!topic.proven && topic.in_flight >= std::max(settings_.in_flight_rows / unproven_part, 1U)) {
-        if (now < topic.progress_at + unproven_patience) return Verdict::cut;
-        topics_.hold(row.topic, RowId{row.id.value - 1});
-        return Verdict::skip;
-    }
-    return !row.payload_withheld && window_.fits(row.bytes) ? Verdict::admit : Verdict::cut;
-}
-
-void Relay::condemn(const RowHead& row, std::string_view code, std::string_view text, Instant now) {
-    condemn(window_.admit(row, true, now), code, text);
-}
-
-void Relay::condemn(Slot slot, std::string_view code, std::string_view text) {
-    const Window::Entry& row = window_.entry(slot);
-    if (poison_ == PoisonPolicy::block_key) control_.block(row.key_hash, row.id, row.lane);
-    window_.condemn(slot, code, text);
-}
-
-void Relay::on(const RowsRead& event, Instant now) {
-    require_invariant(reading_.under_way().has_value(), "rows came back that nobody asked for");
-    const bool take = !draining_ && producer_open_ && !control_.paused();
-    bool cut_short = event.rows.size() >= reading_.under_way()->limit;
-    RowId last = reading_.under_way()->after;
-    std::uint64_t bytes = 0;
-    std::uint32_t largest_bytes = 0;
-    const std::uint32_t moving_before = moving();
-    const std::size_t admit_max = cluster_.circuit().closed() ? SIZE_MAX : Cluster::probe_rows;
-    admitted_.clear();
-    for (std::size_t i = 0; i < event.rows.size() && take; ++i) {
-        const RowHead& row = event.rows[i];
-        // Judged against the read as it is now: a lane that just failed takes no more rows from it.
-        largest_bytes = std::max(largest_bytes, row.bytes);
-        const Verdict verdict = judge(row, *reading_.under_way(), now);
-        if (verdict == Verdict::cut || (verdict == Verdict::admit && admitted_.size() >= admit_max)) {
-            cut_short = true;
-            break;
-        }
-        last = row.id;
-        if (verdict == Verdict::skip) continue;
-        const Topics::Topic& topic = topics_[row.topic];
-        const bool solo = topic.in_flight == 0 && topics_.one_at_a_time(row.topic, row.id);
-        admitted_.push_back({static_cast<std::uint32_t>(i), window_.admit(row, solo, now)});
-        topics_.admitted(row.topic, row.bytes, solo, now);
-        bytes += row.bytes;
-    }
-    const ReadUnderWay read = *reading_.under_way();
-    // Rows that were read but not looked at leave the marks where they are.
-    if (!take) cut_short = cut_short || !event.rows.empty();
-    publish_due_ = !admitted_.empty();
-    if (publish_due_) {
-        cluster_.sent(moving_before, now);
-        guard_.noted(now);
-    }
-    pacing_.spent(admitted_.size(), bytes);
-    account(read, last, cut_short);
-    look_whether_caught_up(read, event.rows.size(), cut_short);
-    reading_.finished({.rows = event.rows.size(),
-                       .admitted = static_cast<std::uint32_t>(admitted_.size()),
-                       .bytes = bytes,
-                       .largest_bytes = largest_bytes,
-                       .last = last,
-                       .cut_short = cut_short},
-                      now);
-    turn(now);
-}
-
-// No row waits but those that have to: for their topic, or for an operator.
-void Relay::look_whether_caught_up(const ReadUnderWay& read, std::size_t rows, bool cut_short) {
-    if (read.scope != ReadScope::main || cut_short || fleet_.lanes.current() != fleet_.lanes.owned()) return;
-    // Care leaves topics that are behind for later.
-    if (rows == 0 && window_.rows() == 0 && guard_.caught_up()) forget_crashes_due_ = true;
-    const auto parked = topics_.parked();
-    if (std::any_of(parked.begin(), parked.end(),
-                    [&](TopicIndex topic) { return topics_[topic].state == Topics::State::behind; }))
-        return;
-    pacing_.caught_up();
-    if (rows == 0 && window_.rows() == 0) cluster_.nothing_to_try();
-}
-
-void Relay::account(const ReadUnderWay& read, RowId last, bool cut_short) {
-    const RowId reached = cut_short ? last : read.upto;
-    switch (read.scope) {
-        case ReadScope::main:
-            mark_.rows_read(last, cut_short);
-            break;
-        case ReadScope::lanes:
-            fleet_.lanes.advance(read.lanes, reached);
-            break;
-        case ReadScope::topic:
-            if (!read.stale && topics_[read.topic].state == Topics::State::behind) topics_.advance(read.topic, reached);
-            break;
-        case ReadScope::sweep:
-            break;
-    }
-}
-
 bool Relay::delete_due(Instant now) const {
-    if (!session_open_ || window_.rows_acknowledged() == 0 || now < delete_again_at_ ||
+    if (!session_open_ || window_.rows_acknowledged() == 0 || now < deletes_.at ||
         window_.deletes_under_way() >= deletes_under_way_max)
         return false;
     return window_.rows_acknowledged() >= settings_.batch_rows / 2 || now >= acknowledged_at_ + delete_delay ||
@@ -432,7 +308,8 @@ bool Relay::may_relay() const {
 }
 
 std::optional<Action> Relay::next_read(Instant now) {
-    if (now < read_again_at_ || !control_.known() || control_.paused() || window_.isolating()) return std::nullopt;
+    if (now < read_again_at_ || !guard_.learnt() || !control_.known() || control_.paused() || window_.isolating())
+        return std::nullopt;
     const Circuit& circuit = cluster_.circuit();
     if (circuit.state() == Circuit::State::open) return std::nullopt;
     if (circuit.state() == Circuit::State::half_open && moving() > 0) return std::nullopt;
@@ -443,11 +320,11 @@ std::optional<Action> Relay::next(Instant now) {
     fleet_.lanes.lapse(now, mark_.low());
     turn(now);
     if (auto action = fleet_.next(now, empty_lanes())) {
-        if (auto* const renew = std::get_if<RenewLeases>(&*action))
-            *renew = {window_.rows_in_flight(), control_.revision()};
+        if (auto* const renew = std::get_if<RenewLeases>(&*action)) *renew = {window_.rows(), control_.revision()};
         return action;
     }
     if (auto action = control_.next(window_.burying(), now)) return action;
+    if (session_open_ && !fleet_.lanes.owned().empty() && guard_.ask()) return ReadCrashes{};
     if (may_relay()) {
         // The next read goes out before the rows of the last one are published: the database works meanwhile.
         if (auto read = next_read(now)) return read;
@@ -465,7 +342,7 @@ std::optional<Action> Relay::next(Instant now) {
         publish_due_ = false;
         return Publish{admitted_};
     }
-    if (session_open_ && window_.burial_waiting() && now >= delete_again_at_) {
+    if (session_open_ && window_.burial_waiting() && now >= burials_.at) {
         BuryRow burial = window_.take_burial();
         burial.block_key = poison_ == PoisonPolicy::block_key;
         return burial;
@@ -482,15 +359,20 @@ std::optional<Action> Relay::next(Instant now) {
 }
 
 Instant Relay::wake_at(Instant now) const {
-    Instant at = std::min(fleet_.wake_at(), cluster_.wake_at(moving()));
+    // Stuck topics are looked for at intervals only.
+    const Instant cluster_at = cluster_.wake_at(moving());
+    const bool looking = cluster_.circuit().state() == Circuit::State::open && moving() > 0;
+    Instant at = std::min(fleet_.wake_at(), looking ? std::max(cluster_at, look_for_stalled_at_) : cluster_at);
     if (!session_open_) return at;
     at = std::min({at, control_.wake_at(), guard_.wake_at()});
     if (window_.rows_acknowledged() > 0 && window_.deletes_under_way() < deletes_under_way_max)
-        at = std::min(at, std::max(acknowledged_at_ + delete_delay, delete_again_at_));
-    if (window_.burial_waiting()) at = std::min(at, delete_again_at_);
+        at = std::min(at, std::max(acknowledged_at_ + delete_delay, deletes_.at));
+    if (window_.burial_waiting()) at = std::min(at, burials_.at);
     if (!may_relay()) return at;
     at = std::min({at, mark_.probe_at(), topics_.wake_at(cluster_.circuit().closed()), pacing_.wake_at()});
-    if (control_.paused() || !control_.known() || cluster_.circuit().state() == Circuit::State::open) return at;
+    if (!guard_.learnt() || control_.paused() || !control_.known() ||
+        cluster_.circuit().state() == Circuit::State::open)
+        return at;
     if (cluster_.circuit().state() == Circuit::State::half_open && moving() > 0) return at;
     if (reading_.blocked() && window_.rows_in_flight() > 0) at = std::min(at, look_for_stalled_at_);
     const Instant read_at = now < read_again_at_ ? read_again_at_ : reading_.wake_at(fleet_.lanes, pacing_, now);

@@ -45,7 +45,7 @@ class Relay {
 public:
     Relay(const RelayOptions& options, RelayLimits limits);
 
-    void on(const SessionOpened& event, Instant now);
+    void on(const SessionOpened&, Instant now);
     void on(const SessionLost&, Instant now);
     void on(const ProducerOpened&, Instant now);
     void on(const ProducerLost&, Instant now);
@@ -65,6 +65,7 @@ public:
     void on(const RowsBuried&, Instant now);
     void on(const BurialRefused&, Instant now);
     void on(const ControlRead& event, Instant now);
+    void on(const CrashesRead& event, Instant now);
     void on(const BlockedKeysRead& event, Instant now);
 
     // Stop reading, let the window empty, release the leases, leave the fleet. drained() says when that is done.
@@ -91,6 +92,12 @@ public:
 private:
     enum class Verdict : std::uint8_t { skip, admit, cut };
 
+    // Of what Postgres refused for now.
+    struct Retry {
+        std::uint32_t refusals = 0;  // in a row
+        Instant at{};
+    };
+
     void turn(Instant now);
     void restart_if_recovered(Instant now);
     void settle_lanes();
@@ -99,7 +106,7 @@ private:
     void fail_lane(std::uint8_t lane, RowId resume_after);
     void fail_row(const FailedRow& failed, Instant now);
     void hold_reading(Instant now);
-    void try_deleting_later(Instant now);
+    void try_later(Retry& retry, Instant now);
     bool may_relay() const;
     std::optional<Action> next_read(Instant now);
     Verdict judge(const RowHead& row, const ReadUnderWay& read, Instant now);
@@ -136,8 +143,8 @@ private:
     Instant read_again_at_{};
     std::uint32_t failures_in_a_row_ = 0;
     bool publish_due_ = false;  // admitted_ has not been handed out yet
-    Instant delete_again_at_{};
-    std::uint32_t deletes_refused_ = 0;  // in a row
+    Retry deletes_;
+    Retry burials_;
     Instant look_for_stalled_at_{};
     bool forget_crashes_due_ = false;
     bool told_idle_ = false;  // that nothing is in flight although we are paused

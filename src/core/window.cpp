@@ -143,16 +143,17 @@ BuryRow Window::take_burial() {
     return {burial.id, burial.event_id, burial.code, burial.text};
 }
 
-void Window::buried() {
+bool Window::buried() {
     require_invariant(!burying_.empty(), "a burial was answered that was not sent");
     const auto slot = burying_.front().slot;
     burying_.pop_front();
     if (!slot) {
         --isolating_;
-        return;
+        return true;
     }
     expect(*slot, State::burying);
     free_slot(*slot);
+    return false;
 }
 
 void Window::burial_refused() {

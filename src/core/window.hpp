@@ -54,7 +54,7 @@ public:
     std::size_t deleted();  // the oldest batch; how many rows that was
     void delete_refused();  // the oldest batch: its rows are acknowledged as before
     BuryRow take_burial();
-    void buried();          // the oldest burial
+    bool buried();          // the oldest burial; true: it was an isolation
     void burial_refused();  // the oldest burial: it is to be sent again
     // Bury whatever row has this id, without it ever having been read.
     void isolate(RowId id, std::string_view code, std::string_view text);

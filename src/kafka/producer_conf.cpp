@@ -47,7 +47,7 @@ KafkaConf producer_conf(const KafkaSettings& settings, const RelaySettings& rela
         {"socket.keepalive.enable", "true"},
         {"linger.ms", "2"},
         {"topic.metadata.propagation.max.ms", "2000"},  // how long rows of an unknown topic sit in the window
-        {"reconnect.backoff.max.ms", "2000"},
+        {"reconnect.backoff.max.ms", "1000"},
     };
     for (const auto& [name, value] : defaults) set(conf.get(), name, value);
     for (const auto& [name, value] : settings.properties) set(conf.get(), name, value);

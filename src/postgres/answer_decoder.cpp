@@ -32,7 +32,7 @@ Holder holder_from(const char* text) {
 
 }  // namespace
 
-CrashHistory AnswerDecoder::crashes(const pg_result* result) {
+CrashesRead AnswerDecoder::crashes(const pg_result* result) {
     std::int64_t processes = 0;
     attempts_.clear();
     for (int i = 0; i < PQntuples(result); ++i) {

@@ -13,7 +13,7 @@ namespace outbox {
 
 class AnswerDecoder {
 public:
-    CrashHistory crashes(const pg_result* result);
+    CrashesRead crashes(const pg_result* result);
     ProbeAnswered probe(RowId high, const pg_result* holders);
     ControlRead control(const pg_result* state, QueryResult paused_topics);
     BlockedKeysRead blocked_keys(const pg_result* result, Topics& topics);

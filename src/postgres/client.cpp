@@ -5,6 +5,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -91,19 +92,29 @@ bool Rows::boolean(std::size_t row, std::size_t column) const {
 
 Client::Client(const PostgresSettings& settings, std::string_view application_name, Role role, Milliseconds timeout)
     : role_(role) {
-    const Deadline deadline(timeout);
-    connection_ = open_connection(settings, application_name);
-    connect(deadline, describe_target(settings));
+    const std::vector<ConnectionParameters> hosts = connection_attempts(settings, application_name);
+    const auto patience = timeout / static_cast<Milliseconds::rep>(hosts.size());
+    HostFailures failures;
+    for (const ConnectionParameters& host : hosts) {
+        try {
+            connection_ = open_connection(host);
+            connect(Deadline(std::min<Milliseconds>(patience, connect_timeout(host))));
+            return;
+        } catch (const PostgresError& failure) {
+            failures.add(failure);
+        }
+    }
+    throw failures.error();
 }
 
-void Client::connect(const Deadline& deadline, const std::string& target) {
+void Client::connect(const Deadline& deadline) {
     if (PQstatus(connection_.get()) == CONNECTION_BAD) throw connect_failure(connection_.get(), role_);
     PostgresPollingStatusType next = PGRES_POLLING_WRITING;
     while (next != PGRES_POLLING_OK) {
         if (next == PGRES_POLLING_FAILED) throw connect_failure(connection_.get(), role_);
         const short events = next == PGRES_POLLING_READING ? POLLIN : POLLOUT;
         if (!deadline.wait(PQsocket(connection_.get()), events))
-            throw PostgresError("no connection to Postgres (" + target + ") within " + deadline.text());
+            throw connect_timed_out(connection_.get(), deadline.text());
         next = PQconnectPoll(connection_.get());
     }
     PQsetnonblocking(connection_.get(), 1);

@@ -72,7 +72,7 @@ public:
 
 private:
     class Deadline;
-    void connect(const Deadline& deadline, const std::string& target);
+    void connect(const Deadline& deadline);
     void flush(const Deadline& deadline);
     QueryResult last_result(const Deadline& deadline);
     pg_conn* usable() const;

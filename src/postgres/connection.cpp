@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
 #include <cstdlib>
 #include <fstream>
 #include <new>
@@ -94,6 +95,23 @@ ConnectionParameters given_parameters(const std::string& dsn) {
     return parameters;
 }
 
+std::string_view or_empty(const char* text) {
+    return text == nullptr ? std::string_view() : std::string_view(text);
+}
+
+// host, hostaddr and port are lists; libpq's environment variables stand in for what the dsn leaves open.
+std::vector<std::string> entries_of(ConnectionParameters& parameters, const char* keyword, const char* environment) {
+    const std::string* const given = find(parameters, keyword);
+    std::string_view list = given != nullptr ? std::string_view(*given) : or_empty(std::getenv(environment));
+    std::vector<std::string> entries;
+    for (auto comma = list.find(','); comma != std::string_view::npos; comma = list.find(',')) {
+        entries.emplace_back(list.substr(0, comma));
+        list.remove_prefix(comma + 1);
+    }
+    entries.emplace_back(list);
+    return entries;
+}
+
 // "FATAL:  28P01:  password …" is what a verbose message looks like, whatever the language of its words.
 std::string take_sqlstate(std::string& message) {
     const auto upper_or_digit = [](char c) { return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); };
@@ -112,10 +130,6 @@ std::string with_advice(std::string text, const std::string& sqlstate, std::stri
     if (!sqlstate.empty()) text += " (SQLSTATE " + sqlstate + ")";
     const std::string hint = advice(sqlstate, message, user, role);
     return hint.empty() ? text : text + "; " + hint;
-}
-
-std::string_view or_empty(const char* text) {
-    return text == nullptr ? std::string_view() : std::string_view(text);
 }
 
 }  // namespace
@@ -143,6 +157,37 @@ ConnectionParameters connection_parameters(const PostgresSettings& settings, std
     return parameters;
 }
 
+std::vector<ConnectionParameters> connection_attempts(const PostgresSettings& settings,
+                                                      std::string_view application_name) {
+    ConnectionParameters all = connection_parameters(settings, application_name);
+    std::vector<ConnectionParameters> attempts{all};
+    for (const auto& [keyword, environment] :
+         {std::pair{"host", "PGHOST"}, std::pair{"hostaddr", "PGHOSTADDR"}, std::pair{"port", "PGPORT"}}) {
+        const std::vector<std::string> entries = entries_of(all, keyword, environment);
+        if (entries.size() == 1) continue;
+        if (attempts.size() == 1) attempts.resize(entries.size(), all);
+        if (attempts.size() != entries.size()) return {all};  // libpq tells what does not match
+        for (std::size_t i = 0; i < entries.size(); ++i) set(attempts[i], keyword, entries[i]);
+    }
+    return attempts;
+}
+
+std::chrono::seconds connect_timeout(const ConnectionParameters& parameters) {
+    const auto found = std::find_if(parameters.begin(), parameters.end(),
+                                    [](const auto& entry) { return entry.first == "connect_timeout"; });
+    const std::string_view text =
+        found != parameters.end() ? std::string_view(found->second) : or_empty(std::getenv("PGCONNECT_TIMEOUT"));
+    int given = 0;
+    std::from_chars(text.data(), text.data() + text.size(), given);
+    return std::chrono::seconds(given > 0 ? std::clamp(given, 2, 60) : 10);  // 2: libpq's own least
+}
+
+void HostFailures::add(const PostgresError& failure) {
+    if (!text_.empty()) text_ += "; ";
+    text_ += failure.what();
+    if (!failure.sqlstate().empty()) sqlstate_ = failure.sqlstate();
+}
+
 std::string describe_target(const PostgresSettings& settings) {
     ConnectionParameters parameters = given_parameters(settings.dsn);
     const ConnectionOptions environment(PQconndefaults());
@@ -160,8 +205,7 @@ std::string describe_target(const PostgresSettings& settings) {
     return text;
 }
 
-Connection open_connection(const PostgresSettings& settings, std::string_view application_name) {
-    const ConnectionParameters parameters = connection_parameters(settings, application_name);
+Connection open_connection(const ConnectionParameters& parameters) {
     std::vector<const char*> keywords;
     std::vector<const char*> values;
     for (const auto& [keyword, value] : parameters) {
@@ -186,16 +230,25 @@ PostgresError connect_failure(const pg_conn* connection, Role role) {
     while (!message.empty() && std::isspace(static_cast<unsigned char>(message.back())) != 0) message.pop_back();
     std::replace(message.begin(), message.end(), '\n', ' ');
     if (message.empty()) message = "the connection to Postgres was lost";
+    // libpq's own verdict on a server that does not fit target_session_attrs carries no SQLSTATE.
+    if (message.ends_with("session is read-only")) message += "; " + advice("25006", message, {}, role);
     const std::string text = with_advice(message, sqlstate, message, or_empty(PQuser(connection)), role);
     return PostgresError(text, std::move(sqlstate));
+}
+
+PostgresError connect_timed_out(const pg_conn* connection, const std::string& patience) {
+    return PostgresError("connection to server at \"" + std::string(or_empty(PQhost(connection))) + "\", port " +
+                             std::string(or_empty(PQport(connection))) + " failed: no answer within " + patience,
+                         "08006");
 }
 
 PostgresError statement_failure(const pg_conn* connection, const pg_result* result, Role role) {
     const std::string_view message = or_empty(PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
     std::string sqlstate(or_empty(PQresultErrorField(result, PG_DIAG_SQLSTATE)));
     if (sqlstate.empty()) return connect_failure(connection, role);  // made up by libpq: the connection broke
-    const std::string text =
-        with_advice("Postgres: " + std::string(message), sqlstate, message, or_empty(PQuser(connection)), role);
+    // Of a read-only server each kind of statement is refused in words of its own; to the operator it is one reason.
+    const std::string said = sqlstate == "25006" ? "read-only transaction" : std::string(message);
+    const std::string text = with_advice("Postgres: " + said, sqlstate, message, or_empty(PQuser(connection)), role);
     return PostgresError(text, std::move(sqlstate));
 }
 

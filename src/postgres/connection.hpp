@@ -2,6 +2,7 @@
 // worker's session. Reads the password file; opens nothing by itself but open_connection(). Any thread.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -37,9 +38,31 @@ ConnectionParameters connection_parameters(const PostgresSettings& settings, std
 // "host=… port=… dbname=… user=…": fit to print, no secrets. Throws PostgresError for a dsn that cannot be read.
 std::string describe_target(const PostgresSettings& settings);
 
+// The same once for each host of the dsn, to be tried in this order. libpq, when it is not to block, knows no time-out
+// and would stay with the first host that is silent, which is what a dead primary is.
+std::vector<ConnectionParameters> connection_attempts(const PostgresSettings& settings,
+                                                      std::string_view application_name);
+
+// What the dsn grants one host, or 10 s.
+std::chrono::seconds connect_timeout(const ConnectionParameters& parameters);
+
 // Begins to connect and returns at once (but for name resolution, which libpq does on the spot); PQconnectPoll goes on.
 // Notices are dropped, and errors carry their SQLSTATE, which connect_failure() picks up.
-Connection open_connection(const PostgresSettings& settings, std::string_view application_name);
+Connection open_connection(const ConnectionParameters& parameters);
+
+// That host has been silent for `patience` ("10 s").
+PostgresError connect_timed_out(const pg_conn* connection, const std::string& patience);
+
+// Why none of the hosts would do, one after the other.
+class HostFailures {
+public:
+    void add(const PostgresError& failure);
+    PostgresError error() const { return PostgresError(text_, sqlstate_); }
+
+private:
+    std::string text_;
+    std::string sqlstate_;
+};
 
 // The connection could not be made, or broke.
 PostgresError connect_failure(const pg_conn* connection, Role role = Role::relay);

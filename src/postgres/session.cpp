@@ -15,9 +15,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Duration connect_timeout = 10s;
-// Longer than the server's own statement_timeout: past this, the connection is dead and nobody told us.
-constexpr Duration answer_timeout = 40s;
+// What takes several times as long as a lease lives helps nobody: its lanes are lost. The server gives up first; when
+// it says nothing even then, the connection is dead and nobody told us.
+constexpr Duration statement_timeout(Duration lease_ttl) {
+    return std::clamp<Duration>(3 * lease_ttl, 5s, 30s);
+}
+constexpr Duration answer_grace = 3s;
 
 const StatementText& text_of(Statement statement) {
     return statements[static_cast<std::size_t>(statement)];
@@ -40,13 +43,28 @@ bool may_succeed_later(std::string_view sqlstate) {
 
 Session::Session(const PostgresSettings& settings, WorkerIdentity identity, Duration lease_ttl, int schema_version,
                  Instant now)
-    : connection_(open_connection(settings, "outbox-relay")),
-      identity_(std::move(identity)),
+    : identity_(std::move(identity)),
       lease_ttl_(lease_ttl),
       schema_version_(schema_version),
-      connect_wants_(POLLOUT),
-      connect_deadline_(now + connect_timeout) {
-    if (PQstatus(connection_.get()) == CONNECTION_BAD) throw connect_failure(connection_.get());
+      hosts_(connection_attempts(settings, "outbox-relay")) {
+    connect_next(now);
+}
+
+void Session::connect_next(Instant now) {
+    while (hosts_tried_ < hosts_.size()) {
+        const ConnectionParameters& host = hosts_[hosts_tried_++];
+        connection_ = open_connection(host);
+        connect_wants_ = POLLOUT;
+        connect_deadline_ = now + connect_timeout(host);
+        if (PQstatus(connection_.get()) != CONNECTION_BAD) return;
+        host_failures_.add(connect_failure(connection_.get()));
+    }
+    throw host_failures_.error();
+}
+
+void Session::connect_failed(const PostgresError& failure, Instant now) {
+    host_failures_.add(failure);
+    connect_next(now);
 }
 
 int Session::descriptor() const {
@@ -60,18 +78,30 @@ short Session::wanted() const {
 
 Instant Session::deadline() const {
     if (connecting_) return connect_deadline_;
-    return under_way_.empty() ? never : under_way_.front().sent_at + answer_timeout;
+    return under_way_.empty() ? never : under_way_.front().sent_at + statement_timeout(lease_ttl_) + answer_grace;
 }
 
 void Session::pump(Instant now) {
-    if (now >= deadline())
-        throw PostgresError(connecting_ ? "no answer while connecting" : "the server no longer answers", "08006");
     if (connecting_) {
-        connect_step(now);
-        return;
+        if (now < connect_deadline_) return connect_step(now);
+        const auto patience = std::to_string(connect_timeout(hosts_[hosts_tried_ - 1]).count()) + " s";
+        return connect_failed(connect_timed_out(connection_.get(), patience), now);
     }
-    if (PQconsumeInput(connection_.get()) == 0) throw connect_failure(connection_.get());
+    if (now >= deadline()) throw PostgresError("the server no longer answers", "08006");
+    if (PQconsumeInput(connection_.get()) == 0) throw broken();
     flush();
+}
+
+// That the connection broke is seen before what the server said last is read, and the latter says why.
+PostgresError Session::broken() {
+    for (int ends = 0; ends < 2;) {
+        const QueryResult result(PQgetResult(connection_.get()));
+        ends = result ? 0 : ends + 1;
+        if (PQresultStatus(result.get()) == PGRES_FATAL_ERROR &&
+            PQresultErrorField(result.get(), PG_DIAG_SQLSTATE) != nullptr)
+            return statement_failure(connection_.get(), result.get());
+    }
+    return last_words_ ? *last_words_ : connect_failure(connection_.get());
 }
 
 void Session::connect_step(Instant now) {
@@ -87,20 +117,33 @@ void Session::connect_step(Instant now) {
             open(now);
             return;
         default:
-            throw connect_failure(connection_.get());
+            connect_failed(connect_failure(connection_.get()), now);
     }
 }
 
 void Session::open(Instant now) {
+    // What ends a session while nothing is under way arrives as a notice.
+    PQsetNoticeReceiver(
+        connection_.get(),
+        [](void* session, const PGresult* notice) {
+            auto* const self = static_cast<Session*>(session);
+            const char* const severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+            if (severity != nullptr && std::string_view(severity) == "FATAL")
+                self->last_words_ = statement_failure(self->connection_.get(), notice);
+        },
+        this);
     if (PQsetnonblocking(connection_.get(), 1) != 0 || PQenterPipelineMode(connection_.get()) != 1)
         throw connect_failure(connection_.get());
-    for (const StatementText& text : statements)
+    for (const StatementText& text : statements) {
         if (PQsendPrepare(connection_.get(), text.name, text.sql, 0, nullptr) != 1)
             throw connect_failure(connection_.get());
-    execute(Statement::settings, 0);
+        if (text.statement != Statement::settings) continue;
+        // At once: to prepare what follows takes locks, and a session that waits for one must not outlive our patience.
+        const auto limit = std::chrono::duration_cast<std::chrono::milliseconds>(statement_timeout(lease_ttl_));
+        parameter(0) = std::to_string(limit.count());
+        execute(Statement::settings, 1);
+    }
     execute(Statement::schema, 0);
-    parameter(0).assign(identity_.id.begin(), identity_.id.end());
-    execute(Statement::crashes, 1);
     sync({.operation = Operation::open, .sent_at = now, .statement = Statement::schema});
 }
 
@@ -232,6 +275,12 @@ void Session::send(const ReadBlockedKeys&, Instant now) {
     sync({.operation = Operation::blocked_keys, .sent_at = now, .statement = Statement::blocked_keys});
 }
 
+void Session::send(const ReadCrashes&, Instant now) {
+    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    execute(Statement::crashes, 1);
+    sync({.operation = Operation::crashes, .sent_at = now, .statement = Statement::crashes});
+}
+
 void Session::send(const WithdrawNote&, Instant now) {
     parameter(0).assign(identity_.id.begin(), identity_.id.end());
     execute(Statement::withdraw_note, 1);
@@ -277,7 +326,7 @@ void Session::refused(const pg_result* result) {
 }
 
 void Session::check_schema() const {
-    const auto found = wire::int8(PQgetvalue(results_[results_.size() - 2].get(), 0, 0));
+    const auto found = wire::int8(PQgetvalue(results_.back().get(), 0, 0));
     if (found == schema_version_) return;
     const std::string versions = "schema outbox is at version " + std::to_string(found) + ", this relay needs " +
                                  std::to_string(schema_version_);
@@ -294,7 +343,7 @@ Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
     switch (done.operation) {
         case Operation::open:
             check_schema();
-            answer.event = SessionOpened{decoder_.crashes(results_.back().get())};
+            answer.event = SessionOpened{};
             break;
         case Operation::renew:
             answer.event = LeasesRenewed{done.sent_at, lanes_at(0), static_cast<std::uint32_t>(int8_at(0, 1)),
@@ -334,6 +383,9 @@ Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
             break;
         case Operation::blocked_keys:
             answer.event = decoder_.blocked_keys(results_.front().get(), topics);
+            break;
+        case Operation::crashes:
+            answer.event = decoder_.crashes(results_.front().get());
             break;
         case Operation::notes:
             answer.event = NoteTaken{};

@@ -43,7 +43,8 @@ struct NoteTaken {};  // WithdrawNote or ForgetCrashes has committed
 
 struct Answer {
     std::variant<SessionOpened, LeasesRenewed, LanesAcquired, LanesReleased, FleetLeft, RowsRead, ProbeAnswered,
-                 RowsDeleted, DeleteRefused, RowsBuried, BurialRefused, ControlRead, BlockedKeysRead, NoteTaken>
+                 RowsDeleted, DeleteRefused, RowsBuried, BurialRefused, ControlRead, BlockedKeysRead, CrashesRead,
+                 NoteTaken>
         event;
     std::size_t rows = 0;              // rows that were read or deleted
     Duration took{};                   // from sending to the answer's arrival
@@ -73,6 +74,7 @@ public:
     void send(const BuryRow& action, Instant now);
     void send(const ReadControl&, Instant now);
     void send(const ReadBlockedKeys&, Instant now);
+    void send(const ReadCrashes&, Instant now);
     void send(const WithdrawNote&, Instant now);
     void send(const ForgetCrashes&, Instant now);
 
@@ -95,6 +97,7 @@ private:
         bury,
         control,
         blocked_keys,
+        crashes,
         notes,
     };
 
@@ -105,7 +108,10 @@ private:
         Statement statement = Statement::settings;  // for error messages
     };
 
+    void connect_next(Instant now);
+    void connect_failed(const PostgresError& failure, Instant now);
     void connect_step(Instant now);
+    PostgresError broken();
     void open(Instant now);
     // Each parameter is encoded in a buffer of its own, reused from one statement to the next.
     std::string& parameter(std::size_t index);
@@ -125,6 +131,10 @@ private:
     short connect_wants_ = 0;
     bool flush_pending_ = false;
     Instant connect_deadline_;
+    std::vector<ConnectionParameters> hosts_;
+    std::size_t hosts_tried_ = 0;
+    HostFailures host_failures_;
+    std::optional<PostgresError> last_words_;  // the server's, when it ended an idle session
     std::deque<UnderWay> under_way_;
     std::vector<QueryResult> results_;  // of the oldest operation under way
     std::array<std::string, 8> parameters_;

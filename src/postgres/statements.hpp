@@ -57,12 +57,15 @@ struct StatementText {
 
 inline constexpr std::array statements{
     // Plans are pinned: statistics do not see dead rows, and a queue that was just emptied would otherwise flip to a
-    // plan that reads all of them. Every statement here wants its index and its order. 30 s is far above any of them.
+    // plan that reads all of them. Every statement here wants its index and its order. The isolation level is the
+    // relay's, whatever the role's
+    // default: each statement is a transaction of its own, and a stricter level would only refuse it.
     StatementText{
         Statement::settings, "settings", "outbox.message",
         "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', "
         "false), set_config('enable_bitmapscan', 'off', false), set_config('enable_sort', 'off', false), "
-        "set_config('jit', 'off', false), set_config('statement_timeout', '30s', false), "
+        "set_config('jit', 'off', false), set_config('statement_timeout', $1::text, false), "
+        "set_config('default_transaction_isolation', 'read committed', false), "
         "set_config('idle_in_transaction_session_timeout', '30s', false)"},
     StatementText{Statement::schema, "schema", "outbox.migration",
                   "SELECT coalesce(max(version), 0)::int8 FROM outbox.migration WHERE module = 'outbox'"},

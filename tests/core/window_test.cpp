@@ -2,10 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
 
+#include "support/relay_world.hpp"
+
 using namespace outbox;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -214,4 +218,119 @@ TEST_CASE("the id table finds exactly what is in it, whatever comes and goes") {
         for (std::int64_t other = 0; other < 200; ++other)
             REQUIRE(map.find(RowId{other}).has_value() == model.contains(other));
     }
+}
+
+TEST_CASE("a refused delete leaves its rows acknowledged, older ones first") {
+    Window window(10, 10'000);
+    for (const std::int64_t id : {1, 2, 3, 4}) window.acknowledge(window.admit(row(id), false, start));
+    window.take_deletes(2);
+    window.take_deletes(1);
+    window.delete_refused();
+    CHECK(window.deletes_under_way() == 1);
+    CHECK(window.rows_acknowledged() == 3);
+    CHECK(window.rows() == 4);
+    CHECK(window.deleted() == 1);
+    CHECK_FALSE(window.contains(RowId{3}));
+    CHECK(vector_of(window.take_deletes(10).ids) == std::vector{RowId{1}, RowId{2}, RowId{4}});
+}
+
+TEST_CASE("a refused burial is sent again before the next one") {
+    Window window(10, 10'000);
+    window.condemn(window.admit(row(1), true, start), "A", "first");
+    window.condemn(window.admit(row(2), true, start), "B", "second");
+    CHECK(window.take_burial().id == RowId{1});
+    window.burial_refused();
+    CHECK(window.burying());
+    CHECK(window.take_burial().id == RowId{1});
+    CHECK(window.take_burial().code == "B");
+    CHECK_FALSE(window.burial_waiting());
+    CHECK(window.burying());
+    window.buried();
+    window.buried();
+    CHECK_FALSE(window.burying());
+    CHECK(window.rows() == 0);
+}
+
+TEST_CASE("a row that is isolated takes no place, and is waited for through refusals and lost sessions") {
+    Window window(10, 10'000);
+    window.isolate(RowId{5}, "CRASH", "why");
+    CHECK(window.isolating());
+    CHECK(window.rows() == 0);
+    BuryRow burial = window.take_burial();
+    CHECK(burial.id == RowId{5});
+    CHECK(burial.event_id == EventId{});
+    window.burial_refused();
+    CHECK(window.isolating());
+    window.take_burial();
+    window.session_lost();
+    CHECK(window.isolating());
+    CHECK(window.burial_waiting());
+    window.take_burial();
+    window.buried();
+    CHECK_FALSE(window.isolating());
+}
+
+TEST_CASE("deletes that are refused are tried again, ever more rarely, and nothing is sent twice or lost") {
+    RelayWorld world;
+    world.start();
+    world.refuse_deletes = SIZE_MAX;
+    world.insert_many(3000);
+    world.run_for(5s);
+    world.insert_many(10);
+    world.run_for(5s);
+    CHECK(world.persisted.size() == 3010);
+    CHECK(world.table.size() == 3010);
+    const std::size_t refused_late = world.refuse_deletes;
+    world.run_for(60s);
+    CHECK(refused_late - world.refuse_deletes < 60);
+    CHECK(refused_late - world.refuse_deletes > 10);
+    world.refuse_deletes = 0;
+    world.run_for(6s);
+    CHECK(world.drained_dry());
+    CHECK(world.published.size() == 3010);
+    CHECK(world.problems() == "");
+}
+
+TEST_CASE("one refused delete costs little") {
+    RelayWorld world;
+    world.start();
+    world.refuse_deletes = 1;
+    world.insert_many(100);
+    world.run_for(300ms);
+    CHECK(world.drained_dry());
+    CHECK(world.refuse_deletes == 0);
+}
+
+TEST_CASE("a refused delete that a lost session follows is sent again with event ids") {
+    RelayWorld world;
+    world.start();
+    world.refuse_deletes = SIZE_MAX;
+    world.insert_many(10);
+    world.run_for(1s);
+    world.lose_session();
+    world.open_session();
+    world.run_for(1s);
+    world.refuse_deletes = 0;
+    world.run_for(6s);
+    CHECK(world.guarded_deletes == 1);
+    CHECK(world.drained_dry());
+    CHECK(world.published.size() == 10);
+    CHECK(world.problems() == "");
+}
+
+TEST_CASE("a window full of rows whose deletes are refused stops reading, and starts again") {
+    RelayWorldSettings settings;
+    settings.relay.batch_rows = 10;
+    settings.relay.in_flight_rows = 100;
+    RelayWorld world(settings);
+    world.start();
+    world.refuse_deletes = SIZE_MAX;
+    world.insert_many(500);
+    world.run_for(20s);
+    CHECK(world.relay.window().rows() <= 100);
+    CHECK(world.published.size() <= 100);
+    world.refuse_deletes = 0;
+    world.run_for(6s);
+    CHECK(world.drained_dry());
+    CHECK(world.published.size() == 500);
 }

@@ -294,11 +294,17 @@ TEST_CASE("while all brokers are down nothing is reported, and when one is up ag
     CHECK_FALSE(publisher.producer.connected());
     CHECK_FALSE(publisher.producer.fatal());
     CHECK(publisher.saw_notice("_ALL_BROKERS_DOWN"));
+    CHECK(publisher.reports.all_brokers_down);
+    CHECK_FALSE(publisher.reports.cluster_failure);
+    CHECK(publisher.producer.trouble().find("127.0.0.1") != std::string::npos);
 
     cluster.bring_up();
     REQUIRE(publisher.collect_reports(21));
     CHECK(publisher.reports.failed.empty());
     CHECK(publisher.producer.connected());
+    CHECK(publisher.producer.trouble().empty());
+    publisher.reports.clear();
+    CHECK_FALSE(publisher.reports.all_brokers_down);
     const std::vector<Record> records = cluster.consume("t", 21);
     REQUIRE(records.size() == 21);
     for (std::size_t i = 1; i <= 20; ++i) CHECK(records[i].value == std::to_string(i));
@@ -353,6 +359,48 @@ TEST_CASE("a gap in the sequence turns the producer fatal, every row is reported
     CHECK_FALSE(successor.producer.publish(topic_t, row_of("y"), slot(0)));
     REQUIRE(successor.collect_reports(1));
     CHECK(successor.reports.delivered == std::vector{slot(0)});
+}
+
+TEST_CASE("what has been sent is still acknowledged after only the unsent was purged") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings({{"linger.ms", "0"}, {"batch.num.messages", "10"}}));
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(0)));
+    REQUIRE(publisher.collect_reports(1));
+    publisher.reports.clear();
+    cluster.delay_answers(500ms);
+    for (std::size_t i = 1; i <= 200; ++i) CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(i)));
+    CHECK_FALSE(publisher.collect_until([&] { return !publisher.reports.delivered.empty(); }, 200ms));
+    publisher.producer.purge_unsent();
+    REQUIRE(publisher.collect_reports(200));
+    CHECK_FALSE(publisher.reports.delivered.empty());
+    REQUIRE_FALSE(publisher.reports.failed.empty());
+    for (const FailedRow& row : publisher.reports.failed) CHECK(row.failure.kind == FailureKind::in_doubt);
+    // Nothing that was reported as failed is there: it was not sent.
+    CHECK(cluster.consume("t", publisher.reports.delivered.size() + 1).size() ==
+          publisher.reports.delivered.size() + 1);
+}
+
+TEST_CASE("a question about a topic's limits that nobody answers is answered with nothing known") {
+    MockCluster cluster;  // knows no DescribeConfigs
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings());
+    publisher.producer.ask_limits(TopicIndex{7}, "t");
+    REQUIRE(publisher.collect_until([&] { return !publisher.reports.limits.empty(); }));
+    CHECK(publisher.reports.limits[0].topic == TopicIndex{7});
+    CHECK_FALSE(publisher.reports.limits[0].known);
+    publisher.producer.ask_limits(topic_t, "t");  // and one that is still open when the producer goes
+}
+
+TEST_CASE("credentials are renewed where there is a login by name and password") {
+    MockCluster cluster;
+    Publisher publisher(cluster.settings());
+    CHECK_FALSE(publisher.producer.renew_credentials(cluster.settings()));
+    CHECK(publisher.producer.renew_credentials(
+        cluster.settings({{"sasl.username", "relay"}, {"sasl.password", "secret"}})));
+    KafkaSettings missing = cluster.settings({{"sasl.username", "relay"}});
+    missing.files = {{"sasl.password", {"/nonexistent", "/nonexistent"}}};
+    CHECK_FALSE(publisher.producer.renew_credentials(missing));
 }
 
 TEST_CASE("a producer is destroyed at once whatever is under way") {

@@ -39,7 +39,7 @@ std::string plan_of(Client& client, Statement statement, const std::string& para
 
 void check_plans(const PostgresDatabase& database) {
     Client client = database.connect();
-    client.execute(text_of(Statement::settings).sql);
+    client.execute(text_of(Statement::settings).sql, {"9000"});
     for (const auto& [statement, parameters] : std::initializer_list<std::pair<Statement, std::string>>{
              {Statement::read, "(0, 9223372036854775807, -1, 1000, 1000000)"},
              {Statement::read_skipping, "(0, 9223372036854775807, -1, 1000, 1000000, 1, '\\x00', '{other}')"},

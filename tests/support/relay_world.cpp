@@ -79,7 +79,7 @@ void RelayWorld::insert_many(std::size_t count, const NewRow& row) {
 
 void RelayWorld::open_session() {
     session_ = true;
-    relay.on(SessionOpened{{crashes, attempts}}, now);
+    relay.on(SessionOpened{}, now);
     act();
 }
 
@@ -117,6 +117,10 @@ bool RelayWorld::answer() {
                           },
                           [&](BlockedKeysRead& event) {
                               event.keys = answer.blocked;
+                              relay.on(event, now);
+                          },
+                          [&](CrashesRead& event) {
+                              event.attempts = attempts;
                               relay.on(event, now);
                           },
                           [&](ProbeAnswered& event) {
@@ -163,6 +167,9 @@ RelayWorld::Answer RelayWorld::run(const Command& command) {
                                  [&](const BuryRow& burial) { return run_burial(burial); },
                                  [&](const ReadControl&) { return run_control(); },
                                  [&](const ReadBlockedKeys&) { return run_blocked_keys(); },
+                                 [&](const ReadCrashes&) -> Answer {
+                                     return {CrashesRead{crashes, {}}};
+                                 },
                                  [&](const WithdrawNote&) -> Answer {
                                      noted.clear();
                                      return {Noted{}};
@@ -459,8 +466,8 @@ void RelayWorld::no_busy_loop() {
     act();
 }
 
-void RelayWorld::crash(std::size_t persisted) {
-    for (std::size_t i = 0; i < std::min(persisted, in_flight.size()); ++i) persist(in_flight[i].row);
+void RelayWorld::crash(std::size_t rows_persisted) {
+    for (std::size_t i = 0; i < std::min(rows_persisted, in_flight.size()); ++i) persist(in_flight[i].row);
     in_flight.clear();
     stuck_rows_.clear();
     in_flight_events_.clear();
@@ -519,7 +526,7 @@ void RelayWorld::run_for(Duration duration) {
         ++wake_ups;
         Instant next = relay.wake_at(now);
         if (broker_up && !in_flight.empty()) next = std::min(next, in_flight.front().sent_at + broker_latency);
-        now = std::clamp(next, now + 100us, end);
+        now = std::min(std::max(next, now + 100us), end);
     }
     act();
 }

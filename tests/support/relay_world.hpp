@@ -138,13 +138,13 @@ private:
     struct Noted {};
     struct Answer {
         std::variant<LeasesRenewed, LanesAcquired, LanesReleased, RowsRead, ProbeAnswered, RowsDeleted, DeleteRefused,
-                     RowsBuried, BurialRefused, ControlRead, BlockedKeysRead, Noted, Left>
+                     RowsBuried, BurialRefused, ControlRead, BlockedKeysRead, CrashesRead, Noted, Left>
             event;
-        std::vector<RowHead> rows;
-        std::vector<Row> contents;
-        std::vector<Holder> holders;
-        std::vector<std::string> paused_topics;
-        std::vector<KeyBlock> blocked;
+        std::vector<RowHead> rows{};
+        std::vector<Row> contents{};
+        std::vector<Holder> holders{};
+        std::vector<std::string> paused_topics{};
+        std::vector<KeyBlock> blocked{};
     };
 
     void reject(const Row& culprit);

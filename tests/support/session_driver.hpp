@@ -39,7 +39,7 @@ public:
     explicit SessionDriver(const PostgresSettings& settings, std::uint8_t number = 1,
                            Duration lease_ttl = std::chrono::seconds(60), int version = schema_version())
         : session(settings, worker(number), lease_ttl, version, boot_now()) {
-        crashes = expect<SessionOpened>().crashes.crashes;
+        expect<SessionOpened>();
     }
 
     void send(const ReadRows& action) { session.send(action, topics, boot_now()); }
@@ -79,7 +79,6 @@ public:
         return read;
     }
 
-    std::uint32_t crashes = 0;  // as the session told when it opened
     Topics topics{{"*"}, 1};
     Session session;
     Answer last{};
