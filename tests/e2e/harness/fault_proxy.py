@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves on demand: cuts, stalls, refuses, delays. One asyncio loop in a thread of its own."""
+"""A TCP proxy that misbehaves on demand: cuts, stalls, swallows, refuses, delays. One asyncio loop in a thread."""
 import asyncio
 import socket
 import threading
@@ -7,14 +7,17 @@ from .waiting import free_port
 
 
 class FaultProxy:
-    """Listens on 127.0.0.1:`port` and forwards to `target` (host, port), which may be set later."""
+    """Listens on `host`:`port` and forwards to `target` (host, port), which may be set later."""
 
-    def __init__(self, target=None):
+    def __init__(self, target=None, host="127.0.0.1"):
         self.target = target
+        self.host = host
         self.port = free_port()
         self._delay = 0.0
         self._server = None
         self._writers = set()
+        self._swallowed = set()
+        self._accepted = 0
         self._loop = asyncio.new_event_loop()
         self._flowing = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
@@ -32,6 +35,11 @@ class FaultProxy:
 
     def resume(self):
         self._call(self._set(self._flowing.set))
+
+    def swallow(self):
+        """Half-open: the connections there are stay open for ever and nothing said on them arrives, not even their end.
+        New ones work."""
+        self._call(self._set(lambda: self._swallowed.update(self._writers)))
 
     def refuse(self):
         """New connections are refused, as if nobody listened; existing ones are reset."""
@@ -53,6 +61,10 @@ class FaultProxy:
     def connections(self):
         return len(self._writers) // 2
 
+    def accepted(self):
+        """Connections ever accepted: counts the tries of a client."""
+        return self._accepted
+
     def close(self):
         if self._thread.is_alive():
             self._call(self._refuse())
@@ -69,7 +81,7 @@ class FaultProxy:
 
     async def _listen(self):
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._serve, self.host, self.port)
 
     async def _refuse(self):
         if self._server is not None:
@@ -92,6 +104,7 @@ class FaultProxy:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, client_reader, client_writer):
+        self._accepted += 1
         writers = {client_writer}
         self._writers.add(client_writer)
         try:
@@ -101,6 +114,8 @@ class FaultProxy:
             pumps = [asyncio.ensure_future(self._pump(client_reader, server_writer)),
                      asyncio.ensure_future(self._pump(server_reader, client_writer))]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            if client_writer in self._swallowed:  # neither side learns that the other is gone
+                await asyncio.wait(pumps)
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
@@ -108,12 +123,15 @@ class FaultProxy:
             pass  # the target is down: the client's connection ends
         finally:
             self._writers -= writers
+            self._swallowed -= writers
             for writer in writers:
                 writer.close()
 
     async def _pump(self, reader, writer):
         while data := await reader.read(65536):
             await self._flowing.wait()
+            if writer in self._swallowed:
+                continue
             if self._delay:
                 await asyncio.sleep(self._delay)
             writer.write(data)

@@ -1,4 +1,5 @@
 """A private Postgres server in a temporary directory, to stop, kill and start again at will."""
+import contextlib
 import os
 import pathlib
 import pwd
@@ -6,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 
 import psycopg2
 
@@ -20,11 +22,12 @@ def _newest_bin():
 
 
 class PostgresServer:
-    """Trust authentication on 127.0.0.1 and on a socket in its directory; superuser `postgres`."""
+    """Trust authentication on 127.0.0.1 and on a socket in its directory; superuser `postgres`.
+    With `primary` it is a hot standby of that server, copied from it."""
 
-    def __init__(self, settings=None):
+    def __init__(self, settings=None, primary=None, directory=None):
         self.port = free_port()
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="outbox-relay-postgres."))
+        self.directory = pathlib.Path(directory or tempfile.mkdtemp(prefix="outbox-relay-postgres."))
         self._bin = _newest_bin()
         self._process = None
         self._account = {}
@@ -42,15 +45,23 @@ class PostgresServer:
             "log_min_messages": "warning",
             **(settings or {}),
         }
-        subprocess.run([self._bin / "initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
-                        "--locale=C.UTF-8", "-N"], cwd=self.directory, stdin=subprocess.DEVNULL,
-                       stdout=subprocess.DEVNULL, check=True, **self._account)
-        with open(self._data / "postgresql.conf", "a", encoding="utf-8") as conf:
-            conf.writelines(f"{name} = {value}\n" for name, value in self._settings.items())
+        if primary:
+            self.copy(primary)
+            return
+        self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        self._write_settings(self._settings)
 
     @property
     def _data(self):
         return self.directory / "data"
+
+    def _run(self, program, *arguments):
+        subprocess.run([self._bin / program, *map(str, arguments)], cwd=self.directory, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, check=True, **self._account)
+
+    def _write_settings(self, settings):
+        with open(self._data / "postgresql.conf", "a", encoding="utf-8") as conf:  # what comes last wins
+            conf.writelines(f"{name} = {value}\n" for name, value in settings.items())
 
     def log(self):
         path = self.directory / "log"
@@ -59,7 +70,7 @@ class PostgresServer:
     def running(self):
         return self._process is not None and self._process.poll() is None
 
-    def start(self):
+    def start(self, wait=True):
         # A child of ours and not pg_ctl's orphan: after SIGKILL somebody has to collect it, or its pid blocks the restart.
         with open(self.directory / "log", "ab") as log:
             self._process = subprocess.Popen([self._bin / "postgres", "-D", self._data], cwd=self.directory,
@@ -72,7 +83,8 @@ class PostgresServer:
             self.connect().close()
             return True
 
-        eventually(answers, 60, "Postgres answers")
+        if wait:
+            eventually(answers, 60, "Postgres answers")
         return self
 
     def stop(self, mode="fast"):
@@ -96,6 +108,40 @@ class PostgresServer:
     def restart(self, mode="fast"):
         self.stop(mode)
         self.start()
+
+    # --- replication ---
+
+    def copy(self, primary):
+        """Becomes a copy of `primary` that follows it, whatever was here before; not started yet."""
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._run("pg_basebackup", "-D", self._data, "-X", "stream", "-c", "fast", "-N", "-R", "-d",
+                  f"host=127.0.0.1 port={primary.port} user=postgres application_name=standby")
+        self._write_settings({"synchronous_standby_names": "''", **self._settings})
+
+    def promote(self):
+        self.execute("SELECT pg_promote(true, 60)")
+
+    # --- settings ---
+
+    def configure(self, **settings):
+        """Settings that take effect without a restart, for sessions there are as well."""
+        self._write_settings(settings)
+        self._reload()
+
+    def ask_password_of(self, role):
+        hba = self._data / "pg_hba.conf"
+        hba.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n" + hba.read_text(encoding="utf-8"),
+                       encoding="utf-8")
+        self._reload()
+
+    def _reload(self):
+        mark = "SELECT pg_conf_load_time()"
+        before = self.execute(mark)
+        self._process.send_signal(signal.SIGHUP)
+        # A session takes over what its postmaster has read, so a new one may only be asked once that is through.
+        eventually(lambda: self.execute(mark) != before, what="Postgres has read its settings again")
+
+    # --- sessions and statements ---
 
     def connect(self, database="postgres", user="postgres", autocommit=True, **more):
         connection = psycopg2.connect(host="127.0.0.1", port=self.port, dbname=database, user=user, **more)
@@ -123,11 +169,46 @@ class PostgresServer:
             self.execute("ROLLBACK PREPARED %s", (gid,), database=name)
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
+    def terminate(self, role):
+        self.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = %s", (role,))
+
+    @contextlib.contextmanager
+    def oldest_transaction(self, role):
+        """Watches the role's transactions meanwhile, every 20 ms: `with … as oldest: …` and then oldest.seconds. What a
+        session does right now counts as well, so a statement that takes long shows too."""
+        watch = _TransactionWatch(self.connect(), role)
+        try:
+            yield watch
+        finally:
+            watch.end()
+
     def remove(self):
         try:
             self.stop("immediate")
         finally:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class _TransactionWatch:
+    def __init__(self, connection, role):
+        self.seconds = 0.0
+        self.looks = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(connection, role), daemon=True)
+        self._thread.start()
+
+    def _run(self, connection, role):
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            while not self._stop.wait(0.02):
+                cursor.execute("SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8 "
+                               "FROM pg_stat_activity WHERE usename = %s", (role,))
+                self.seconds = max(self.seconds, cursor.fetchone()[0])
+                self.looks += 1
+
+    def end(self):
+        self._stop.set()
+        self._thread.join()
+        assert self.looks > 0
 
 
 def _alive(pid):
