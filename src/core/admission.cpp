@@ -18,7 +18,7 @@ constexpr Duration unproven_patience = 250ms;
 }  // namespace
 
 Relay::Verdict Relay::judge(const RowHead& row, const ReadUnderWay& read, Instant now) {
-    if (!read.lanes.contains(row.lane) || control_.blocked(row.key_hash)) return Verdict::skip;
+    if (!read.lanes.contains(row.lane) || control_.pass_over(row.key_hash, row.id)) return Verdict::skip;
     if (window_.contains(row.id)) return window_.conflicts(row.id, row.event_id) ? Verdict::cut : Verdict::skip;
     if (!fleet_.lanes.trusted(row.lane, now)) {
         fail_lane(row.lane, RowId{row.id.value - 1});

@@ -1,5 +1,7 @@
 #include "core/control.hpp"
 
+#include <algorithm>
+
 namespace outbox {
 
 namespace {
@@ -44,8 +46,13 @@ std::span<const KeyBlock> Control::on(const BlockedKeysRead& event, bool blocks_
     if (blocks_under_way || blocked_meanwhile_) return released_;
     std::unordered_map<std::uint64_t, KeyBlock> now_blocked;
     for (const KeyBlock& key : event.keys) now_blocked.emplace(key.key_hash, key);
-    for (const auto& [hash, key] : blocked_)
-        if (!now_blocked.contains(hash)) released_.push_back(key);
+    for (const auto& [hash, key] : blocked_) {
+        const auto still = now_blocked.find(hash);
+        if (still == now_blocked.end())
+            released_.push_back(key);
+        else
+            still->second.row = std::min(still->second.row, key.row);
+    }
     blocked_ = std::move(now_blocked);
     digest_ = event.digest;
     keys_known_ = true;
@@ -69,6 +76,19 @@ std::optional<Action> Control::next(bool blocks_under_way, Instant now) {
 void Control::block(std::uint64_t key_hash, RowId row, std::uint8_t lane) {
     blocked_meanwhile_ = blocked_here_ = true;
     if (key_hash != 0) blocked_.emplace(key_hash, KeyBlock{key_hash, row, lane});
+}
+
+void Control::pass_over_all(RowId from) {
+    for (auto& [hash, key] : blocked_) key.row = std::min(key.row, from);
+}
+
+// A later row may have blocked the key: one that was judged at sight, while an earlier one was in flight.
+bool Control::pass_over(std::uint64_t key_hash, RowId row) {
+    if (blocked_.empty()) return false;
+    const auto found = blocked_.find(key_hash);
+    if (found == blocked_.end()) return false;
+    found->second.row = std::min(found->second.row, row);
+    return true;
 }
 
 }  // namespace outbox

@@ -140,6 +140,7 @@ struct ReadRows {
     RowId known_base;                     // bit i of `known`: the row known_base + i is in the window, skip it
     std::span<const std::uint8_t> known;  // empty: nothing to skip
     std::span<const TopicIndex> without;  // leave out the rows of these topics
+    bool without_blocked = false;         // and the rows of blocked keys
     bool noted = false;                   // write down which ids came, in the same transaction
 };
 

@@ -166,6 +166,7 @@ std::optional<ReadRows> Reading::next(const ReadingContext& context, Instant now
 std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& context) {
     Window& window = context.window;
     Window::Known known;
+    bool without_blocked = false;
     without_.clear();
     if (read.scope == ReadScope::main && context.mark.lags()) {
         known = window.known_above(read.after);
@@ -173,7 +174,10 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
         // Every read begins at the same place: rows that have to wait would fill each of them.
         const auto parked = context.topics.parked();
         without_.assign(parked.begin(), parked.begin() + std::min<std::ptrdiff_t>(std::ssize(parked), without_max));
-        for (const TopicIndex topic : without_) context.topics.pass_over(topic, RowId{read.after.value + 1});
+        const RowId first{read.after.value + 1};
+        for (const TopicIndex topic : without_) context.topics.pass_over(topic, first);
+        without_blocked = context.control.blocked_keys() > 0;
+        if (without_blocked) context.control.pass_over_all(first);
     }
     under_way_ = read;
     const std::uint64_t bytes_each =
@@ -187,6 +191,7 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
                     .known_base = known.base,
                     .known = known.bits,
                     .without = without_,
+                    .without_blocked = without_blocked,
                     .noted = context.guard.active()};
 }
 

@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/control.hpp"
 #include "core/crash_guard.hpp"
 #include "core/fleet.hpp"
 #include "core/low_mark.hpp"
@@ -54,6 +55,7 @@ struct ReadingContext {
     const LowMark& mark;
     Pacing& pacing;
     const CrashGuard& guard;
+    Control& control;
 };
 
 class Reading {

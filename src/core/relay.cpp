@@ -313,7 +313,7 @@ std::optional<Action> Relay::next_read(Instant now) {
     const Circuit& circuit = cluster_.circuit();
     if (circuit.state() == Circuit::State::open) return std::nullopt;
     if (circuit.state() == Circuit::State::half_open && moving() > 0) return std::nullopt;
-    return reading_.next({fleet_.lanes, topics_, window_, mark_, pacing_, guard_}, now);
+    return reading_.next({fleet_.lanes, topics_, window_, mark_, pacing_, guard_, control_}, now);
 }
 
 std::optional<Action> Relay::next(Instant now) {

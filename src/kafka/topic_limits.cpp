@@ -29,7 +29,7 @@ void read(const rd_kafka_ConfigResource_t* resource, TopicLimits& limits) {
         const std::string_view name = rd_kafka_ConfigEntry_name(entries[i]);
         const std::string_view text = value;
         if (name == size_name) {
-            const auto end = text.data() + text.size();
+            const auto* const end = text.data() + text.size();
             limits.known = std::from_chars(text.data(), end, limits.batch_bytes_max).ptr == end;
         }
         if (name == cleanup_name) limits.keys_required = text.find("compact") != std::string_view::npos;

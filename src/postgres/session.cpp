@@ -153,9 +153,9 @@ std::string& Session::parameter(std::size_t index) {
 }
 
 void Session::execute(Statement statement, std::size_t parameters) {
-    std::array<const char*, 8> values{};
-    std::array<int, 8> lengths{};
-    std::array<int, 8> formats{};
+    std::array<const char*, std::tuple_size_v<decltype(parameters_)>> values{};
+    std::array<int, values.size()> lengths{};
+    std::array<int, values.size()> formats{};
     for (std::size_t i = 0; i < parameters; ++i) {
         values[i] = parameters_[i].data();
         lengths[i] = static_cast<int>(parameters_[i].size());
@@ -226,13 +226,14 @@ void Session::send(const ReadRows& action, const Topics& topics, Instant now) {
     } else if (action.topic) {
         statement = Statement::read_topic;
         parameter(parameters++) = topics[*action.topic].name;
-    } else if (!action.known.empty() || !action.without.empty()) {
+    } else if (!action.known.empty() || !action.without.empty() || action.without_blocked) {
         statement = Statement::read_skipping;
         wire::append_integer(parameter(parameters++), action.known_base.value);
         parameter(parameters++).assign(action.known.begin(), action.known.end());
         std::string& without = parameter(parameters++);
         wire::append_array_header(without, wire::text_oid, action.without.size());
         for (const TopicIndex topic : action.without) wire::append_text(without, topics[topic].name);
+        parameter(parameters++).push_back(action.without_blocked ? '\1' : '\0');
     }
     execute(statement, parameters);
     sync({.operation = Operation::read, .sent_at = now, .statement = statement});

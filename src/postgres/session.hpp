@@ -137,7 +137,7 @@ private:
     std::optional<PostgresError> last_words_;  // the server's, when it ended an idle session
     std::deque<UnderWay> under_way_;
     std::vector<QueryResult> results_;  // of the oldest operation under way
-    std::array<std::string, 8> parameters_;
+    std::array<std::string, 9> parameters_;
     RowBatch rows_;
     AnswerDecoder decoder_;
     std::string refusal_;  // of the oldest operation under way; empty: none

@@ -154,6 +154,22 @@ TEST_CASE("silence opens the cluster's circuit although brokers can be reached")
     CHECK(world.drained_dry());
 }
 
+TEST_CASE("in the silence after an outage began, topics that are stuck are looked for at intervals") {
+    RelayWorld world;
+    world.start();
+    world.prove("one");
+    world.prove("two");
+    world.broker_up = false;
+    world.insert({.topic = "one"});
+    world.run_for(2500ms);
+    world.insert({.topic = "two"});
+    world.wake_ups = 0;
+    world.run_for(1s);  // "one" has been silent for long enough to be parked, "two" has not
+    CHECK(state_of(world) == State::open);
+    CHECK(world.wake_ups < 100);
+    CHECK(world.problems() == "");
+}
+
 TEST_CASE("with nothing in flight a small batch tries the cluster, again after a longer wait") {
     RelayWorld world;
     world.start();

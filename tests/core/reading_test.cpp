@@ -20,6 +20,7 @@ struct Desk {
     LowMark mark;
     Pacing pacing{settings, {}};
     CrashGuard guard{20'000};
+    Control control;
     Reading reading{settings};
 
     Desk() {
@@ -31,7 +32,7 @@ struct Desk {
         reading.restart(start);
     }
     std::optional<ReadRows> next(Instant now) {
-        return reading.next({lanes, topics, window, mark, pacing, guard}, now);
+        return reading.next({lanes, topics, window, mark, pacing, guard, control}, now);
     }
     void answered(std::size_t rows, bool cut_short, Instant now) {
         reading.finished({.rows = rows,

@@ -42,7 +42,7 @@ void check_plans(const PostgresDatabase& database) {
     client.execute(text_of(Statement::settings).sql, {"9000"});
     for (const auto& [statement, parameters] : std::initializer_list<std::pair<Statement, std::string>>{
              {Statement::read, "(0, 9223372036854775807, -1, 1000, 1000000)"},
-             {Statement::read_skipping, "(0, 9223372036854775807, -1, 1000, 1000000, 1, '\\x00', '{other}')"},
+             {Statement::read_skipping, "(0, 9223372036854775807, -1, 1000, 1000000, 1, '\\x00', '{other}', true)"},
              {Statement::read_topic, "(0, 9223372036854775807, -1, 1000, 1000000, 't')"},
              {Statement::delete_ids, "('{1,2,3}')"},
              {Statement::delete_events, "('{1}', '{00000000-0000-0000-0000-000000000000}')"},

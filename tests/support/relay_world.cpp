@@ -280,6 +280,7 @@ RelayWorld::Answer RelayWorld::run_read(const Command& command, const ReadRows& 
             return std::as_const(relay).topics()[topic].name == row.row.topic;
         };
         if (std::any_of(command.without.begin(), command.without.end(), is_its_topic)) continue;
+        if (read.without_blocked && blocked_keys.contains({row.row.topic, row.row.key})) continue;
         answer.rows.push_back({.id = row.id,
                                .event_id = row.event_id,
                                .key_hash = hash_of(row.row),
