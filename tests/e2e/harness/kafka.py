@@ -1,6 +1,8 @@
-"""A real Kafka broker (scripts/kafka), with topics made over the wire because that takes milliseconds, not a JVM."""
+"""Real Kafka brokers (scripts/kafka): one, or a cluster of three. Topics, quotas and the like are made over the wire because
+that takes milliseconds, not a JVM."""
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -11,54 +13,56 @@ import tempfile
 from .fault_proxy import FaultProxy
 from .waiting import eventually
 
-SCRIPT = pathlib.Path(__file__).resolve().parents[3] / "scripts" / "kafka"
+SCRIPTS = pathlib.Path(__file__).resolve().parents[3] / "scripts"
 _TOPIC_ALREADY_EXISTS = 36
 _UNKNOWN_TOPIC = 3
+_CREATE_TOPICS, _DELETE_TOPICS, _ALTER_CLIENT_QUOTAS = 19, 20, 49
 
 
-class KafkaBroker:
-    """`bootstrap` is the broker itself; `proxied` is the same broker behind `proxy`, which can misbehave."""
+def newer_librdkafka():
+    """The environment in which the relay runs on a current librdkafka instead of the system's."""
+    done = subprocess.run([str(SCRIPTS / "librdkafka")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                          check=True)
+    return {"LD_LIBRARY_PATH": done.stdout.strip()}
 
-    def __init__(self, jvm=None):
-        self._jvm = ["--jvm", jvm] if jvm else []
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="outbox-relay-kafka."))
-        self.proxy = FaultProxy()
 
-    def _script(self, *arguments):
-        # A file, not a pipe: the broker would keep a pipe open and the script seem to run for as long as the broker.
-        with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run([str(SCRIPT), *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=output,
-                                  stderr=output, check=False)
-            output.seek(0)
-            if done.returncode != 0:
-                raise RuntimeError(f"scripts/kafka {arguments[0]} failed:\n{output.read()}")
+def _script(*arguments):
+    # A file, not a pipe: the broker would keep a pipe open and the script seem to run for as long as the broker.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run([str(SCRIPTS / "kafka"), *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=output,
+                              stderr=output, check=False)
+        output.seek(0)
+        if done.returncode != 0:
+            raise RuntimeError(f"scripts/kafka {arguments[0]} failed:\n{output.read()}")
 
-    def start(self):
-        self._script("start", self.directory, "--proxied", self.proxy.port, *self._jvm)
-        self.proxy.target = self._address("proxied")
-        return self
 
-    def _address(self, name):
-        host, port = (self.directory / name).read_text().strip().rsplit(":", 1)
-        return host, int(port)
+class _Broker:
+    """One process, whose files are in `directory`."""
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+
+    def address(self, listener="bootstrap"):
+        """host:port"""
+        return (self.directory / listener).read_text().strip()
 
     @property
     def bootstrap(self):
-        return "%s:%d" % self._address("bootstrap")
-
-    @property
-    def proxied(self):
-        return f"127.0.0.1:{self.proxy.port}"
+        return self.address()
 
     @property
     def pid(self):
         return int((self.directory / "kafka.pid").read_text())
 
+    def start(self):
+        _script("start", self.directory)
+        return self
+
     def stop(self):
-        self._script("stop", self.directory)
+        _script("stop", self.directory)
 
     def kill(self):
-        self._script("stop", self.directory, "--kill")
+        _script("stop", self.directory, "--kill")
 
     def pause(self):
         os.kill(self.pid, signal.SIGSTOP)
@@ -66,25 +70,44 @@ class KafkaBroker:
     def resume(self):
         os.kill(self.pid, signal.SIGCONT)
 
-    def create_topic(self, name, partitions=4, **configs):
+    def running(self):
+        return (self.directory / "kafka.pid").exists()
+
+
+class _Administration:
+    """What can be asked of a broker or cluster that has a `bootstrap`."""
+
+    def create_topic(self, name, partitions=4, replicas=1, **configs):
         """`configs` are the topic's settings, with _ for a dot: max_message_bytes=2000."""
         settings = [(key.replace("_", "."), str(value)) for key, value in configs.items()]
-        body = struct.pack(">i", 1) + _string(name) + struct.pack(">ihi", partitions, 1, 0)
+        body = struct.pack(">i", 1) + _string(name) + struct.pack(">ihi", partitions, replicas, 0)
         body += struct.pack(">i", len(settings)) + b"".join(_string(k) + _string(v) for k, v in settings)
-        answer = self._request(19, 2, body + struct.pack(">i?", 10_000, False))
+        answer = self._request(_CREATE_TOPICS, 2, body + struct.pack(">i?", 10_000, False))
         self._check("create", name, answer, _TOPIC_ALREADY_EXISTS)
         # The controller knows it at once, the broker's metadata a little later.
-        eventually(lambda: self._partitions_led(name) == partitions, what=f"topic {name} has leaders")
+        eventually(lambda: len(self.leaders(name)) == partitions, what=f"topic {name} has leaders")
 
     def delete_topic(self, name):
         body = struct.pack(">i", 1) + _string(name) + struct.pack(">i", 10_000)
-        self._check("delete", name, self._request(20, 1, body), _UNKNOWN_TOPIC)
-        eventually(lambda: self._partitions_led(name) == 0, what=f"topic {name} is gone")
+        self._check("delete", name, self._request(_DELETE_TOPICS, 1, body), _UNKNOWN_TOPIC)
+        eventually(lambda: not self.leaders(name), what=f"topic {name} is gone")
 
-    def _partitions_led(self, name):
-        done = subprocess.run(["kcat", "-b", self.bootstrap, "-L", "-m", "5", "-t", name], capture_output=True, text=True,
+    def leaders(self, topic):
+        """{partition: broker id} of those that have a leader."""
+        done = subprocess.run(["kcat", "-b", self.bootstrap, "-L", "-m", "5", "-t", topic], capture_output=True, text=True,
                               check=True)
-        return sum(1 for line in done.stdout.splitlines() if "leader 1," in line)
+        found = re.findall(r"partition (\d+), leader (\d+),", done.stdout)
+        return {int(partition): int(leader) for partition, leader in found}
+
+    def limit_producers(self, bytes_per_second):
+        """A quota for each producer; None takes it away."""
+        key = _string("producer_byte_rate")
+        entity = struct.pack(">i", 1) + _string("client-id") + struct.pack(">h", -1)  # the default for all of them
+        change = struct.pack(">i", 1) + key + struct.pack(">d?", bytes_per_second or 0.0, bytes_per_second is None)
+        answer = self._request(_ALTER_CLIENT_QUOTAS, 0, struct.pack(">i", 1) + entity + change + struct.pack(">?", False))
+        (error,) = struct.unpack_from(">h", answer, 8)
+        if error != 0:
+            raise RuntimeError(f"cannot set the quota: Kafka error {error}")
 
     @staticmethod
     def _check(verb, name, answer, harmless):
@@ -95,12 +118,46 @@ class KafkaBroker:
             raise RuntimeError(f"cannot {verb} topic {name}: Kafka error {error}")
 
     def _request(self, api, version, body):
+        host, port = self.bootstrap.split(",")[0].rsplit(":", 1)
         message = struct.pack(">hhi", api, version, 1) + _string("tests") + body
-        with socket.create_connection(self._address("bootstrap"), timeout=15) as connection:
+        with socket.create_connection((host, int(port)), timeout=15) as connection:
             connection.sendall(struct.pack(">i", len(message)) + message)
             stream = connection.makefile("rb")
             (size,) = struct.unpack(">i", stream.read(4))
             return stream.read(size)[4:]  # without the correlation id
+
+
+class KafkaBroker(_Broker, _Administration):
+    """`bootstrap` is the broker itself; `proxied` is the same broker behind `proxy`, which can misbehave. A secure one has
+    the listeners of scripts/kafka --secure as well."""
+
+    def __init__(self, jvm=None, secure=False):
+        super().__init__(tempfile.mkdtemp(prefix="outbox-relay-kafka."))
+        self._options = (["--jvm", jvm] if jvm else []) + (["--secure"] if secure else [])
+        self.proxy = FaultProxy()
+
+    def start(self):
+        _script("start", self.directory, "--proxied", self.proxy.port, *self._options)
+        host, port = self.address("proxied").rsplit(":", 1)
+        self.proxy.target = host, int(port)
+        return self
+
+    @property
+    def proxied(self):
+        return f"127.0.0.1:{self.proxy.port}"
+
+    @property
+    def tls(self):
+        return self.directory / "tls"
+
+    @property
+    def password(self):
+        """That of the user "relay"."""
+        return (self.tls / "password").read_text().strip()
+
+    def change_password(self, password):
+        """For SCRAM at once, for PLAIN when the broker is started again."""
+        _script("password", self.directory, password)
 
     def remove(self):
         try:
@@ -108,6 +165,35 @@ class KafkaBroker:
                 self.stop()
         finally:
             self.proxy.close()
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class KafkaCluster(_Administration):
+    """Three brokers, by their ids 1 to 3; the first is the controller and must live."""
+
+    def __init__(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="outbox-relay-kafka."))
+        self.brokers = {node: _Broker(self.directory / str(node)) for node in (1, 2, 3)}
+
+    def start(self):
+        _script("cluster", self.directory)
+        return self
+
+    @property
+    def bootstrap(self):
+        return (self.directory / "bootstrap").read_text().strip()
+
+    def heal(self):
+        """All brokers run: what a test calls when it is done."""
+        for broker in self.brokers.values():
+            if not broker.running():
+                broker.start()
+            broker.resume()
+
+    def remove(self):
+        try:
+            _script("stop", self.directory)
+        finally:
             shutil.rmtree(self.directory, ignore_errors=True)
 
 
