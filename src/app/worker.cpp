@@ -25,6 +25,8 @@ constexpr Duration nap_max = 1s;          // the loop turns at least this often,
 constexpr Duration leave_allowance = 2s;  // after the drain deadline: for the last deletes and the release
 constexpr Duration floor_interval = 1s;
 constexpr Duration secrets_interval = 1s;
+constexpr Duration limits_interval = 60s;
+constexpr Duration fatal_patience = 1s;   // the same where something is amiss
 constexpr Duration retire_patience = 5s;  // for what an outgoing producer has sent to be acknowledged
 
 double seconds(Duration duration) {
@@ -141,6 +143,7 @@ void Worker::serve_session(bool readable, Instant now) {
 }
 
 void Worker::take(Answer& answer, Instant now) {
+    ask_limits(now);
     if (std::holds_alternative<SessionOpened>(answer.event)) {
         session_ready_ = true;
         session_opened_at_ = now;
@@ -233,13 +236,32 @@ void Worker::serve_producer(bool readable, Instant now) {
     if (producer_->connected() && !producer_announced_ && !producer_->fatal()) {
         producer_announced_ = true;
         log(LogLevel::info, "kafka_connected", "Kafka is reachable", {{"worker", static_cast<std::int64_t>(index_)}});
+        limits_asked_ = 0;  // the last one's questions went with it
         relay_.on(ProducerOpened{}, now);
     }
     tell_of_cluster(now);
     if (producer_->fatal()) lose_producer(now);
 }
 
+// Of topics that are new to the producer, whose rows wait for the answer, and of all once in a while: an operator may
+// change them.
+void Worker::ask_limits(Instant now) {
+    if (!producer_ || producer_dying_ || !producer_announced_) return;
+    const bool again = now >= limits_again_at_;
+    if (again) limits_again_at_ = now + limits_interval;
+    const Topics& topics = std::as_const(relay_).topics();
+    for (std::size_t i = again ? 0 : limits_asked_; i < topics.size(); ++i) {
+        const TopicIndex topic{static_cast<std::uint32_t>(i)};
+        if (!topics[topic].refusal.empty()) continue;
+        producer_->ask_limits(topic, topics[topic].name);
+        if (i >= limits_asked_) relay_.on(TopicLimitsAsked{topic}, now);
+    }
+    limits_asked_ = topics.size();
+}
+
 void Worker::tell_of_cluster(Instant now) {
+    for (const TopicLimits& limits : reports_.limits)
+        relay_.on(TopicLimitsRead{limits.topic, limits.known, limits.batch_bytes_max, limits.keys_required}, now);
     if (reports_.throttled) relay_.on(ClusterThrottled{}, now);
     if (reports_.cluster_failure) relay_.on(ClusterFailed{reports_.cluster_failure->code}, now);
     if (reports_.all_brokers_down) relay_.on(ClusterUnreachable{}, now);
@@ -286,7 +308,7 @@ void Worker::lose_producer(Instant now) {
         "the Kafka producer is beyond repair: it is replaced, what it held is sent again",
         {{"worker", static_cast<std::int64_t>(index_)},
          {"rows_in_flight", static_cast<std::int64_t>(relay_.window().rows_in_flight())}});
-    retire_producer(now, now);
+    retire_producer(now + fatal_patience, now);
 }
 
 void Worker::retire_producer(Instant patience_until, Instant now) {

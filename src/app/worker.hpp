@@ -77,6 +77,7 @@ private:
     void lose_producer(Instant now);
     void retire_producer(Instant patience_until, Instant now);
     void finish_retiring(Instant now);
+    void ask_limits(Instant now);
     void tell_of_cluster(Instant now);
     void judge_kafka();
 
@@ -118,6 +119,8 @@ private:
     bool connected_ = false;  // as the relay was told
     std::uint32_t producer_failures_ = 0;
     Instant producer_retry_at_{};
+    std::size_t limits_asked_ = 0;  // of so many topics
+    Instant limits_again_at_{};
     ProducerReports reports_;
     std::vector<FailedRow> refused_;  // of the batch being published
     std::vector<std::pair<TopicIndex, Failure>> refusing_;

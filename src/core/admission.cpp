@@ -15,7 +15,25 @@ using namespace std::chrono_literals;
 constexpr std::uint32_t unproven_part = 16;
 constexpr Duration unproven_patience = 250ms;
 
+// What a record, and a batch of them, takes beyond key, payload and headers at most.
+constexpr std::uint64_t record_overhead = 128;
+constexpr std::uint64_t batch_overhead = 100;
+
 }  // namespace
+
+// The brokers may well reject it, and would reject with it whatever is in its batch.
+bool Relay::goes_alone(const RowHead& row) const {
+    const Topics::Topic& topic = topics_[row.topic];
+    return topics_.one_at_a_time(row.topic, row.id) ||
+           row.bytes + record_overhead + batch_overhead > topic.batch_bytes_max ||
+           (topic.keys_required && row.key_hash == 0);
+}
+
+bool Relay::overfills(const Topics::Topic& topic, const RowHead& row) const {
+    if (topic.batch_bytes_max >= limits_.message_bytes_max) return false;  // the producer's batches are smaller anyway
+    return topic.bytes_in_flight + row.bytes + (topic.in_flight + 1) * record_overhead + batch_overhead >
+           topic.batch_bytes_max;
+}
 
 Relay::Verdict Relay::judge(const RowHead& row, const ReadUnderWay& read, Instant now) {
     if (!read.lanes.contains(row.lane) || control_.pass_over(row.key_hash, row.id)) return Verdict::skip;
@@ -35,8 +53,14 @@ Relay::Verdict Relay::judge(const RowHead& row, const ReadUnderWay& read, Instan
         topics_.pass_over(row.topic, row.id);
         return Verdict::skip;
     }
+    if (topic.limits_awaited_since != never) {
+        if (now < topic.limits_awaited_since + unproven_patience) return Verdict::cut;
+        topics_.hold(row.topic, RowId{row.id.value - 1});
+        return Verdict::skip;
+    }
     // A topic that goes one row at a time: the next one's turn comes when this one is home, be that one suspect or not.
-    if (topic.in_flight > 0 && (topic.solo_in_flight || topics_.one_at_a_time(row.topic, row.id))) {
+    // And what is in flight must not make a batch that the brokers reject as a whole.
+    if (topic.in_flight > 0 && (topic.solo_in_flight || goes_alone(row) || overfills(topic, row))) {
         topics_.hold(row.topic, RowId{row.id.value - 1});
         return Verdict::skip;
     }
@@ -86,7 +110,7 @@ void Relay::on(const RowsRead& event, Instant now) {
         last = row.id;
         if (verdict == Verdict::skip) continue;
         const Topics::Topic& topic = topics_[row.topic];
-        const bool solo = topic.in_flight == 0 && topics_.one_at_a_time(row.topic, row.id);
+        const bool solo = topic.in_flight == 0 && goes_alone(row);
         admitted_.push_back({static_cast<std::uint32_t>(i), window_.admit(row, solo, now)});
         topics_.admitted(row.topic, row.bytes, solo, now);
         bytes += row.bytes;

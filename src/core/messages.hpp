@@ -41,6 +41,17 @@ struct ClusterFailed {        // an error that is about no row and no topic
     std::string_view reason;  // static storage
 };
 
+struct TopicLimitsAsked {  // of the brokers, who will answer soon: rows of the topic wait for that
+    TopicIndex topic{};
+};
+
+struct TopicLimitsRead {  // what they take of it
+    TopicIndex topic{};
+    bool known = false;  // false: they did not say, and what they said before counts on
+    std::uint32_t batch_bytes_max = UINT32_MAX;
+    bool keys_required = false;
+};
+
 struct LeasesRenewed {
     Instant asked_at;          // before the statement was sent: the time-to-live may have started as early as this
     LaneSet lanes;             // every lane that is ours in the table

@@ -87,6 +87,16 @@ void Relay::on(const ProducerLost&, Instant) {
     producer_open_ = false;
 }
 
+void Relay::on(const TopicLimitsAsked& event, Instant now) {
+    topics_.await_limits(event.topic, now);
+}
+
+void Relay::on(const TopicLimitsRead& event, Instant now) {
+    topics_.answered(event.topic);
+    if (event.known) topics_.limits(event.topic, event.batch_bytes_max, event.keys_required);
+    turn(now);
+}
+
 void Relay::on(const LeasesRenewed& event, Instant now) {
     const LaneSet before = fleet_.lanes.owned();
     fleet_.on(event);

@@ -53,6 +53,8 @@ public:
     void on(const ClusterReachable&, Instant now);
     void on(const ClusterThrottled&, Instant now);
     void on(const ClusterFailed& event, Instant now);
+    void on(const TopicLimitsAsked& event, Instant now);
+    void on(const TopicLimitsRead& event, Instant now);
     void on(const LeasesRenewed& event, Instant now);
     void on(const LanesAcquired& event, Instant now);
     void on(const LanesReleased& event, Instant now);
@@ -109,6 +111,8 @@ private:
     void try_later(Retry& retry, Instant now);
     bool may_relay() const;
     std::optional<Action> next_read(Instant now);
+    bool goes_alone(const RowHead& row) const;
+    bool overfills(const Topics::Topic& topic, const RowHead& row) const;
     Verdict judge(const RowHead& row, const ReadUnderWay& read, Instant now);
     void condemn(const RowHead& row, std::string_view code, std::string_view text, Instant now);
     void condemn(Slot slot, std::string_view code, std::string_view text);

@@ -115,6 +115,12 @@ void Topics::caught_up(TopicIndex topic) {
     std::erase(parked_, topic);
 }
 
+void Topics::limits(TopicIndex topic, std::uint32_t batch_bytes_max, bool keys_required) {
+    Topic& one = at(topic);
+    one.batch_bytes_max = batch_bytes_max;
+    one.keys_required = keys_required;
+}
+
 void Topics::producer_opened() {
     for (Topic& topic : topics_) topic.proven = false;
 }
@@ -144,7 +150,7 @@ void Topics::turn(bool cluster_well, Instant now) {
             now >= topic.progress_at + circuit_patience)
             topic.circuit.trip("no acknowledgement for 4 s", now, no_backoff, 0);
         if (topic.state == State::settling && topic.in_flight == 0) topic.state = State::waiting;
-        if (topic.state != State::waiting || topic.paused) continue;
+        if (topic.state != State::waiting || topic.paused || topic.limits_awaited_since != never) continue;
         if (topic.circuit.state() == Circuit::State::open) {
             if (now < topic.circuit.retry_at()) continue;
             topic.circuit.try_again();
@@ -157,7 +163,7 @@ Instant Topics::wake_at(bool cluster_well) const {
     Instant first = never;
     for (const TopicIndex index : parked_) {
         const Topic& topic = (*this)[index];
-        if (topic.state == State::waiting && !topic.paused) first = std::min(first, topic.circuit.retry_at());
+        if (topic.state == State::waiting && !topic.paused && topic.limits_awaited_since == never) first = std::min(first, topic.circuit.retry_at());
         if (topic.state == State::settling && topic.in_flight > 0 && topic.circuit.closed() && cluster_well)
             first = std::min(first, topic.progress_at + circuit_patience);
     }

@@ -38,10 +38,14 @@ public:
         RowId careful_upto;  // rows up to here go one at a time
         std::uint32_t in_flight = 0;
         std::uint64_t bytes_in_flight = 0;
-        Instant progress_at{};        // the last row taken, or when in_flight last rose from 0
-        bool solo_in_flight = false;  // the one row in flight must stay alone
-        bool proven = false;          // the broker has taken a row since the producer was opened
-        bool paused = false;          // by an operator
+        Instant progress_at{};                 // the last row taken, or when in_flight last rose from 0
+        bool solo_in_flight = false;           // the one row in flight must stay alone
+        bool proven = false;                   // the broker has taken a row since the producer was opened
+        bool paused = false;                   // by an operator
+        Instant limits_awaited_since = never;  // never: they are not awaited
+        // What the brokers take of it, as far as they said.
+        std::uint32_t batch_bytes_max = UINT32_MAX;
+        bool keys_required = false;
     };
 
     Topics(std::vector<std::string> allow, std::uint64_t seed) : allow_(std::move(allow)), jitter_(seed) {}
@@ -59,6 +63,9 @@ public:
     void pass_over(TopicIndex topic, RowId id);  // a row of a topic that is not current was seen
     void advance(TopicIndex topic, RowId to);
     void caught_up(TopicIndex topic);
+    void await_limits(TopicIndex topic, Instant now) { at(topic).limits_awaited_since = now; }
+    void answered(TopicIndex topic) { at(topic).limits_awaited_since = never; }
+    void limits(TopicIndex topic, std::uint32_t batch_bytes_max, bool keys_required);
     void producer_opened();  // what the broker thinks is unknown again
     // Exactly these are paused from now on. `low`: all rows of the topic up to here have been seen.
     void pause(std::span<const std::string_view> names, RowId low);

@@ -70,7 +70,9 @@ private:
         world_.pause(false);
         world_.set_rate(std::nullopt);
         if (!reachable_) world_.relay.on(ClusterReachable{}, world_.now);
-        if (weather_.block_key) world_.poison.clear();
+        if (!weather_.block_key) return;
+        world_.poison.clear();
+        for (auto& [id, row] : world_.table) row.row.bytes = 200;
     }
 
     static RelayWorldSettings settings(Weather weather) {
@@ -110,7 +112,8 @@ private:
             if (other != writer->first && keys.contains(key)) return;
         writer->second.insert(key);
         const int stored = weather_.poison && key == 0 ? -1 : key;
-        const RowId row = world_.insert(writer->first, {.key = stored, .topic = topic_of(key)});
+        const std::uint32_t bytes = weather_.poison && draw(100) == 0 ? 3'000'000 : 200;  // more than a broker takes
+        const RowId row = world_.insert(writer->first, {.key = stored, .topic = topic_of(key), .bytes = bytes});
         if (weather_.poison && draw(100) == 0) world_.poison.insert(row);
     }
 

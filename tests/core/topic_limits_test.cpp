@@ -1,0 +1,105 @@
+// What the brokers take of a topic is asked, and kept to: they reject whole batches, the innocent with the culprit.
+#include <doctest/doctest.h>
+
+#include "support/relay_world.hpp"
+
+using namespace outbox;
+using namespace std::chrono_literals;
+
+namespace {
+
+TopicIndex asked(RelayWorld& world, const std::string& topic) {
+    const TopicIndex index = world.relay.topics().index_of(topic);
+    world.relay.on(TopicLimitsAsked{index}, world.now);
+    return index;
+}
+
+void answer(RelayWorld& world, TopicIndex topic, std::uint32_t batch_bytes_max, bool keys_required = false) {
+    world.relay.on(TopicLimitsRead{topic, true, batch_bytes_max, keys_required}, world.now);
+    world.act();
+}
+
+}  // namespace
+
+TEST_CASE("rows of a topic wait until its limits are known, and others do not") {
+    RelayWorld world;
+    world.start();
+    world.prove("other");
+    const TopicIndex orders = asked(world, "orders");
+    world.insert_many(5);
+    world.insert_many(5, {.topic = "other"});
+    world.run_for(2s);
+    CHECK(world.persisted.size() == 1 + 5);
+    CHECK(world.table.size() == 5);
+    answer(world, orders, 1'000'000);
+    world.run_for(1s);
+    CHECK(world.drained_dry());
+    CHECK(world.problems() == "");
+}
+
+TEST_CASE("an answer that says nothing lets the rows go on as before") {
+    RelayWorld world;
+    world.start();
+    const TopicIndex orders = asked(world, "orders");
+    world.insert_many(5);
+    world.run_for(1s);
+    CHECK(world.persisted.empty());
+    world.relay.on(TopicLimitsRead{orders, false}, world.now);
+    world.run_for(1s);
+    CHECK(world.drained_dry());
+}
+
+TEST_CASE("what is in flight of a topic with a small limit never makes a batch above it") {
+    RelayWorld world;
+    world.start();
+    const TopicIndex orders = asked(world, "orders");
+    answer(world, orders, 2000);
+    world.prove("orders");
+    world.broker_up = false;
+    world.insert_many(50, {.bytes = 300});
+    world.run_for(1s);
+    CHECK(world.in_flight.size() == 4);  // of 300 bytes and 128 more each
+    world.broker_up = true;
+    world.run_for(10s);
+    CHECK(world.drained_dry());
+    CHECK(world.problems() == "");
+}
+
+TEST_CASE("a row that the brokers may reject goes alone, and is judged by their answer") {
+    RelayWorld world;
+    world.start();
+    const TopicIndex orders = asked(world, "orders");
+    answer(world, orders, 20'000);
+    world.prove("orders");
+    world.broker_up = false;
+    world.insert_many(3);
+    const RowId large = world.insert({.key = 1, .bytes = 30'000});
+    world.insert_many(3);
+    world.run_for(1s);
+    CHECK(world.in_flight.size() == 3);
+    world.deliver(3);
+    world.run_for(1s);
+    REQUIRE(world.in_flight.size() == 1);
+    CHECK(world.in_flight.front().row.id == large);
+    world.fail_all(FailureKind::row);
+    world.broker_up = true;
+    world.run_for(5s);
+    CHECK(world.buried == std::vector<RowId>{large});
+    CHECK(world.persisted.size() == 1 + 6);
+    CHECK(world.drained_dry());
+    CHECK(world.problems() == "");
+}
+
+TEST_CASE("a row without a key goes alone where the topic wants keys") {
+    RelayWorld world;
+    world.start();
+    const TopicIndex orders = asked(world, "orders");
+    answer(world, orders, 1'000'000, true);
+    world.prove("orders");
+    world.broker_up = false;
+    const RowId keyless = world.insert({.key = -1});
+    world.insert_many(3);
+    world.run_for(1s);
+    REQUIRE(world.in_flight.size() == 1);
+    CHECK(world.in_flight.front().row.id == keyless);
+}
