@@ -8,6 +8,7 @@
 #include "app/boot_clock.hpp"
 #include "app/wakeups.hpp"
 #include "core/relay.hpp"
+#include "postgres/migrations.hpp"
 #include "postgres/session.hpp"
 #include "probe.hpp"
 
@@ -19,8 +20,8 @@ namespace {
 class Drain {
 public:
     explicit Drain(const Options& options)
-        : relay_({}, {}, {}, {}),
-          session_(settings(options), {{}, "bench", 1, "0"}, std::chrono::seconds(3), 1, boot_now()) {
+        : relay_({}, {}),
+          session_(settings(options), {{}, "bench", 1, "0"}, std::chrono::seconds(3), schema_version(), boot_now()) {
         relay_.on(ProducerOpened{}, boot_now());
     }
 
@@ -40,11 +41,17 @@ public:
     }
 
 private:
+    static int schema_version() {
+        int version = 0;
+        for (const Migration& migration : embedded_migrations())
+            if (migration.module == "outbox") version = migration.version;
+        return version;
+    }
     static PostgresSettings settings(const Options& options) { return {options.dsn, std::nullopt}; }
 
     template <class Event>
     void give(const Event& event, Instant now) {
-        if constexpr (!std::is_same_v<Event, FleetLeft>) relay_.on(event, now);
+        if constexpr (!std::is_same_v<Event, FleetLeft> && !std::is_same_v<Event, NoteTaken>) relay_.on(event, now);
     }
 
     void act(Instant now) {

@@ -138,7 +138,7 @@ TEST_CASE("rows and bytes are shared by lanes, and a worker with few of them sti
     pacing.set_lanes(1, start + 2s);
     CHECK(rows_in_a_second(pacing, start + 2s) == 1);
     settings.max_rows_per_second = 0;
-    settings.max_bytes_per_second = 200 * 6400;
+    settings.max_bytes_per_second = 1'280'000;  // 6400 rows of 200
     Pacing bytes({}, settings);
     bytes.set_lanes(32, start);
     CHECK(rows_in_a_second(bytes, start) == doctest::Approx(3200).epsilon(0.05));

@@ -455,16 +455,16 @@ void RelayWorld::act() {
     no_busy_loop();
 }
 
-// One more turn at once is allowed, one without an outcome that asks for yet another is not.
+// A few more turns at once are allowed, as one part's outcome is another's occasion; many without an action are not.
 void RelayWorld::no_busy_loop() {
-    if (relay.wake_at(now) > now) return;
-    const auto action = relay.next(now);
-    if (!action) {
-        if (relay.wake_at(now) <= now) violation("wants to run again at once, and has nothing to do", RowId{});
-        return;
+    for (int turns = 0; turns < 4; ++turns) {
+        if (relay.wake_at(now) > now) return;
+        if (const auto action = relay.next(now)) {
+            send(*action);
+            return act();
+        }
     }
-    send(*action);
-    act();
+    if (relay.wake_at(now) <= now) violation("wants to run again at once, and has nothing to do", RowId{});
 }
 
 void RelayWorld::crash(std::size_t rows_persisted) {
