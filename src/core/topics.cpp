@@ -163,7 +163,8 @@ Instant Topics::wake_at(bool cluster_well) const {
     Instant first = never;
     for (const TopicIndex index : parked_) {
         const Topic& topic = (*this)[index];
-        if (topic.state == State::waiting && !topic.paused && topic.limits_awaited_since == never) first = std::min(first, topic.circuit.retry_at());
+        if (topic.state == State::waiting && !topic.paused && topic.limits_awaited_since == never)
+            first = std::min(first, topic.circuit.retry_at());
         if (topic.state == State::settling && topic.in_flight > 0 && topic.circuit.closed() && cluster_well)
             first = std::min(first, topic.progress_at + circuit_patience);
     }
