@@ -94,6 +94,27 @@ def test_a_topic_deleted_and_made_again_stops_its_own_rows_alone(relay, kafka, d
     assert_once_in_order(waiting, consumer.read(lost_one))
 
 
+def test_a_hundred_thousand_rows_of_a_missing_topic_hold_no_other_row_up(relay, kafka, database, topic, consumer):
+    missing = f"{topic}-missing"
+    database.execute("INSERT INTO outbox.message (topic, key, payload) SELECT %s, 'key-' || n %% 1000, 'x'"
+                     " FROM generate_series(1, 100000) AS n", (missing,))
+    writer = database.writer()
+    rows = []
+    for _ in range(20):
+        rows += writer.insert_many([(topic, f"key-{number % 1000}", b"x", None) for number in range(1000)])
+        writer.commit()
+    one = relay().start().wait_ready()
+    eventually(lambda: database.execute("SELECT count(*) FROM outbox.message WHERE topic = %s", (topic,)) == [(0,)])
+    assert_once_in_order(rows, consumer.read(topic))
+    assert database.backlog() == 100_000
+    assert one.http("/readyz")[0] == 200
+    eventually(lambda: one.log(event="circuit_open", circuit=missing))
+    kafka.create_topic(missing)
+    eventually(lambda: database.backlog() == 0, timeout=60)
+    assert database.dead_letters() == 0
+    assert one.stop() == 0
+
+
 @pytest.mark.parametrize("limit", [20_000, 200_000])
 def test_rows_keep_their_order_beside_rows_that_are_too_large_for_the_topic(relay, kafka, database, topic, consumer,
                                                                             limit):

@@ -7,6 +7,7 @@ import pytest
 from harness.consumer import Consumer
 from harness.kafka import KafkaBroker, newer_librdkafka
 from harness.outage import deleted, delivered, finish
+from harness.verifier import assert_once_in_order
 from harness.waiting import eventually
 
 
@@ -63,6 +64,28 @@ def ends_well(relay, writers, database, kafka, topic):
 
 
 # --- what is right ---
+
+def test_a_topic_that_may_not_be_written_stops_its_own_rows_alone(relay, kafka, database, topic, password_file):
+    forbidden = f"{topic}-forbidden"
+    kafka.create_topic(forbidden)
+    kafka.forbid_writing(forbidden, "relay")
+    writer = database.writer()
+    waiting = writer.insert_many([(forbidden, f"key-{number % 10}", b"x", None) for number in range(500)])
+    flowing = writer.insert_many([(topic, f"key-{number % 10}", b"x", None) for number in range(500)])
+    writer.commit()
+    one = relay(by_password(kafka, password_file)).start()
+    eventually(lambda: database.backlog() == 500)
+    consumer = Consumer(kafka.bootstrap)
+    assert_once_in_order(flowing, consumer.read(topic))
+    eventually(lambda: one.log(event="circuit_open", circuit=forbidden, reason="TOPIC_AUTHORIZATION_FAILED"))
+    assert one.http("/readyz")[0] == 200
+    kafka.forbid_nothing(forbidden)
+    eventually(lambda: database.backlog() == 0)
+    assert one.log(event="circuit_closed", circuit=forbidden)
+    assert_once_in_order(waiting, consumer.read(forbidden))
+    assert database.dead_letters() == 0
+    assert one.stop() == 0
+
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
 def test_a_login_by_password_over_tls(relay, kafka, database, load, topic, password_file, mechanism):

@@ -106,7 +106,7 @@ def test_sigterm_while_kafka_does_not_answer_ends_after_the_drain_timeout(stuck,
 def test_sigterm_while_kafka_refuses_connections_keeps_the_rows(stuck, relay, kafka, database, consumer, topic):
     one, committed = stuck("1s")
     kafka.proxy.refuse()
-    eventually(lambda: one.log(event="kafka_lost"))
+    eventually(lambda: one.log(event="circuit_open", circuit="cluster"))
     asked = time.monotonic()
     assert one.stop() == 0
     assert time.monotonic() - asked < 7

@@ -244,7 +244,7 @@ def test_logs_hold_no_key_no_payload_and_no_header_value(relay, kafka, database,
     kafka.proxy.refuse()
     for _ in range(20):
         publish(topic)
-    eventually(lambda: one.log(event="kafka_lost"))
+    eventually(lambda: one.log(event="circuit_open", circuit="cluster"))
     database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'outbox_relay' AND "
                      "datname = %s", (database.name,))
     eventually(lambda: one.log(event="postgres_lost"))

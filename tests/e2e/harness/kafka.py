@@ -16,6 +16,8 @@ from .waiting import eventually
 SCRIPTS = pathlib.Path(__file__).resolve().parents[3] / "scripts"
 _TOPIC_ALREADY_EXISTS = 36
 _UNKNOWN_TOPIC = 3
+# Of the protocol's ACLs: kind of resource, kind of name, operations, permissions.
+_TOPIC, _LITERAL, _ANY, _ALL, _WRITE, _DENY, _ALLOW = 2, 3, 1, 2, 4, 2, 3
 _CREATE_TOPICS, _DELETE_TOPICS, _ALTER_CLIENT_QUOTAS = 19, 20, 49
 
 
@@ -109,6 +111,24 @@ class _Administration:
         if error != 0:
             raise RuntimeError(f"cannot set the quota: Kafka error {error}")
 
+    def forbid_writing(self, topic, user):
+        """`user` may not write to the topic; everybody may do everything else."""
+        deny = _acl(topic, f"User:{user}") + struct.pack(">bb", _WRITE, _DENY)
+        allow = _acl(topic, "User:*") + struct.pack(">bb", _ALL, _ALLOW)
+        self._acls(30, struct.pack(">i", 2) + deny + allow)
+
+    def forbid_nothing(self, topic):
+        any_principal_and_host = struct.pack(">hh", -1, -1)
+        topics_acls = struct.pack(">b", _TOPIC) + _string(topic) + struct.pack(">b", _LITERAL)
+        self._acls(31, struct.pack(">i", 1) + topics_acls + any_principal_and_host + struct.pack(">bb", _ANY, _ANY))
+
+    def _acls(self, api, body):
+        answer = self._request(api, 1, body)
+        # throttle time, number of results, the first one's error
+        (error,) = struct.unpack_from(">h", answer, 8)
+        if error:
+            raise RuntimeError(f"cannot change ACLs: Kafka error {error}")
+
     @staticmethod
     def _check(verb, name, answer, harmless):
         # throttle time, number of topics, the topic's name, its error
@@ -195,6 +215,10 @@ class KafkaCluster(_Administration):
             _script("stop", self.directory)
         finally:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _acl(topic, principal):
+    return struct.pack(">b", _TOPIC) + _string(topic) + struct.pack(">b", _LITERAL) + _string(principal) + _string("*")
 
 
 def _string(text):
