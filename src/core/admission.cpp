@@ -121,7 +121,7 @@ void Relay::on(const RowsRead& event, Instant now) {
     publish_due_ = !admitted_.empty();
     if (publish_due_) {
         cluster_.sent(moving_before, now);
-        guard_.noted(now);
+        guard_.rows_came(now);
     }
     pacing_.spent(admitted_.size(), bytes);
     account(read, last, cut_short);

@@ -1,9 +1,10 @@
-// What keeps one row from bringing the relay down for ever. Where several processes in a row ended abruptly soon after
-// their start, this one goes carefully: a few rows at a time, each read only after the last ones are gone from the
-// table, and the ids that are being handled noted in the database, in the statement that reads them. Who dies then
-// leaves behind which rows it was at; the next process takes those one at a time, and a row that was alone at the time
-// of two crashes is isolated without being touched again. A row that has been in flight for a second has shown that it
-// is harmless: who dies later died of something else, and the note is withdrawn.
+// What keeps one row from bringing the relay down for ever. The ids of the first rows a process reads are noted in the
+// database, in the statement that reads them, and withdrawn a second later: rows that have been in flight for a second
+// have shown that they are harmless. Who dies sooner leaves behind which rows it was at.
+// Where several processes in a row died over the same rows, this one goes carefully: those rows one at a time, others a
+// few at a time, all of them noted, and each read only after the rows of the last one are gone from the table. A row
+// that was alone at the time of two crashes is isolated without being touched again. Processes that are killed while
+// they get on with their work leave notes of different rows, and mean nothing.
 // The care ends when nothing waits any more, or after more rows than can have been under way.
 // Pure. Owned by Relay; the worker's thread.
 #pragma once
@@ -26,20 +27,19 @@ public:
     // read before the answer.
     bool learnt() const { return learnt_; }
     bool ask() { return !learnt_ && !std::exchange(asked_, true); }
-    void session_lost() { asked_ = false; }
+    void session_lost() { asked_ = note_under_way_ = false; }
     void learn(const CrashesRead& history) {
-        if (std::exchange(learnt_, true)) return;
-        if (history.crashes < crashes_to_notice && history.attempts.empty()) return;
-        active_ = true;
-        for (const IdSpan& attempt : history.attempts) {
-            suspicious_upto_ = std::max(suspicious_upto_, attempt.upto);
-            const auto same = [&](const IdSpan& other) {
-                return other.from == attempt.from && other.upto == attempt.upto;
-            };
-            const bool twice = std::count_if(history.attempts.begin(), history.attempts.end(), same) > 1;
-            const bool known = std::find(culprits_.begin(), culprits_.end(), attempt.from) != culprits_.end();
-            if (attempt.from == attempt.upto && twice && !known) culprits_.push_back(attempt.from);
+        if (std::exchange(learnt_, true) || history.attempts.empty()) return;
+        const Attempt& last = history.attempts.front();
+        std::vector<std::int64_t> processes;
+        for (const Attempt& attempt : history.attempts) {
+            const bool overlaps = attempt.from <= last.upto && attempt.upto >= last.from;
+            if (overlaps && std::find(processes.begin(), processes.end(), attempt.process) == processes.end())
+                processes.push_back(attempt.process);
         }
+        if (processes.size() < crashes_to_notice) return;
+        active_ = true;
+        for (const Attempt& attempt : history.attempts) suspect(attempt, history.attempts);
     }
 
     bool active() const { return active_; }
@@ -51,11 +51,18 @@ public:
         return after < suspicious_upto_ ? 1 : careful_rows;
     }
 
-    // A read has brought rows, and noted them.
-    void noted(Instant now) { withdraw_at_ = now + harmless_after; }
-    bool withdrawal_due(Instant now) const { return active_ && now >= withdraw_at_; }
+    // Whether the next read is to be noted; it was sent; it brought rows.
+    bool notes() const { return active_ || !first_noted_; }
+    void sent() {
+        first_noted_ = true;
+        note_under_way_ = true;
+    }
+    void rows_came(Instant now) {
+        if (std::exchange(note_under_way_, false)) withdraw_at_ = now + harmless_after;
+    }
+    bool withdrawal_due(Instant now) const { return now >= withdraw_at_; }
     void withdrawn() { withdraw_at_ = never; }
-    Instant wake_at() const { return active_ ? withdraw_at_ : never; }
+    Instant wake_at() const { return withdraw_at_; }
 
     // True when this was the end of it.
     bool passed(std::uint64_t rows) {
@@ -66,9 +73,19 @@ public:
     bool caught_up() { return active_ && end(); }
 
 private:
-    static constexpr std::uint32_t crashes_to_notice = 3;
+    static constexpr std::size_t crashes_to_notice = 3;
     static constexpr std::uint32_t careful_rows = 64;
     static constexpr Duration harmless_after = std::chrono::seconds(1);
+
+    void suspect(const Attempt& attempt, std::span<const Attempt> all) {
+        suspicious_upto_ = std::max(suspicious_upto_, attempt.upto);
+        if (attempt.from != attempt.upto) return;
+        const bool twice = std::any_of(all.begin(), all.end(), [&](const Attempt& other) {
+            return other.from == attempt.from && other.upto == attempt.upto && other.process != attempt.process;
+        });
+        const bool known = std::find(culprits_.begin(), culprits_.end(), attempt.from) != culprits_.end();
+        if (twice && !known) culprits_.push_back(attempt.from);
+    }
 
     bool end() {
         active_ = false;
@@ -82,6 +99,8 @@ private:
     bool asked_ = false;
     bool learnt_ = false;
     bool active_ = false;
+    bool first_noted_ = false;
+    bool note_under_way_ = false;
 };
 
 }  // namespace outbox

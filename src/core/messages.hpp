@@ -18,15 +18,15 @@ namespace outbox {
 
 // ---- events ----------------------------------------------------------------------------------------------------
 
-struct IdSpan {
+// The rows a worker was at, by its last note, when its process ended abruptly.
+struct Attempt {
     RowId from;
     RowId upto;
+    std::int64_t process = 0;  // tells processes apart
 };
 
-// What earlier processes left behind that ended abruptly, soon after their start and not long ago.
 struct CrashesRead {
-    std::uint32_t crashes = 0;
-    std::span<const IdSpan> attempts;  // ids they were handling with care at that moment
+    std::span<const Attempt> attempts;  // not long ago, the latest first
 };
 
 struct SessionOpened {};  // Postgres is connected, the schema fits, statements are prepared

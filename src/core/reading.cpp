@@ -180,6 +180,8 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
         if (without_blocked) context.control.pass_over_all(first);
     }
     under_way_ = read;
+    const bool noted = context.guard.notes() && (read.scope == ReadScope::main || read.scope == ReadScope::lanes);
+    if (noted) context.guard.sent();
     const std::uint64_t bytes_each =
         window.bytes_in_flight() == 0 && read.limit == 1 ? UINT32_MAX : window.bytes_free() / read.limit;
     return ReadRows{.after = read.after,
@@ -192,7 +194,7 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
                     .known = known.bits,
                     .without = without_,
                     .without_blocked = without_blocked,
-                    .noted = context.guard.active()};
+                    .noted = noted};
 }
 
 void Reading::finished(const ReadOutcome& outcome, Instant now) {

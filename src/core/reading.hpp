@@ -54,7 +54,7 @@ struct ReadingContext {
     Window& window;
     const LowMark& mark;
     Pacing& pacing;
-    const CrashGuard& guard;
+    CrashGuard& guard;
     Control& control;
 };
 

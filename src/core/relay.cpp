@@ -303,7 +303,7 @@ bool Relay::delete_due(Instant now) const {
         window_.deletes_under_way() >= deletes_under_way_max)
         return false;
     return window_.rows_acknowledged() >= settings_.batch_rows / 2 || now >= acknowledged_at_ + delete_delay ||
-           draining_ || recovering_;
+           draining_ || recovering_ || guard_.active();
 }
 
 LaneSet Relay::empty_lanes() const {

@@ -33,14 +33,10 @@ Holder holder_from(const char* text) {
 }  // namespace
 
 CrashesRead AnswerDecoder::crashes(const pg_result* result) {
-    std::int64_t processes = 0;
     attempts_.clear();
-    for (int i = 0; i < PQntuples(result); ++i) {
-        processes = int8_at(result, i, 0);
-        if (PQgetisnull(result, i, 1) == 0 && PQgetisnull(result, i, 2) == 0)
-            attempts_.push_back({RowId{int8_at(result, i, 1)}, RowId{int8_at(result, i, 2)}});
-    }
-    return {static_cast<std::uint32_t>(processes), attempts_};
+    for (int i = 0; i < PQntuples(result); ++i)
+        attempts_.push_back({RowId{int8_at(result, i, 1)}, RowId{int8_at(result, i, 2)}, int8_at(result, i, 0)});
+    return {attempts_};
 }
 
 ProbeAnswered AnswerDecoder::probe(RowId high, const pg_result* holders) {
@@ -64,14 +60,14 @@ ControlRead AnswerDecoder::control(const pg_result* state, QueryResult paused_to
 }
 
 BlockedKeysRead AnswerDecoder::blocked_keys(const pg_result* result, Topics& topics) {
-    BlockedDigest digest;
+    BlockedDigest digest;  // as the statement `control` makes it
     blocked_keys_.clear();
     for (int i = 0; i < PQntuples(result); ++i) {
         const RowId row{int8_at(result, i, 2)};
         const auto lane = static_cast<std::uint8_t>(wire::int2(PQgetvalue(result, i, 3)) & (lane_count - 1));
         const TopicIndex topic = topics.index_of(text_at(result, i, 0));
         blocked_keys_.push_back({key_hash(topic, text_at(result, i, 1)), row, lane});
-        digest = {digest.keys + 1, digest.sum + row.value};
+        digest = {digest.keys + 1, digest.sum + row.value % 1'000'000'007};
     }
     return {blocked_keys_, digest};
 }

@@ -19,7 +19,7 @@ public:
     BlockedKeysRead blocked_keys(const pg_result* result, Topics& topics);
 
 private:
-    std::vector<IdSpan> attempts_;
+    std::vector<Attempt> attempts_;
     std::vector<Holder> holders_;
     QueryResult named_;  // what paused_topics_ points into
     std::vector<std::string_view> paused_topics_;

@@ -70,12 +70,12 @@ inline constexpr std::array statements{
     StatementText{Statement::schema, "schema", "outbox.migration",
                   "SELECT coalesce(max(version), 0)::int8 FROM outbox.migration WHERE module = 'outbox'"},
     // Workers of processes that ended abruptly (nobody removed their row) soon after their start and not long ago: the
-    // number of the process, and the ids the worker was handling with care.
+    // number of the process, and the rows the worker was at.
     StatementText{Statement::crashes, "crashes", "outbox.relay",
                   "SELECT dense_rank() OVER (ORDER BY host, pid), attempting_from, attempting_upto FROM outbox.relay "
                   "WHERE id <> $1::uuid AND seen_at < clock_timestamp() - lease_ttl_ms * interval '1 millisecond' "
-                  "AND seen_at - started_at < interval '1 minute' "
-                  "AND started_at > clock_timestamp() - interval '15 minutes' ORDER BY host, pid LIMIT 1000"},
+                  "AND seen_at - started_at < interval '1 minute' AND attempting_upto IS NOT NULL "
+                  "AND started_at > clock_timestamp() - interval '15 minutes' ORDER BY seen_at DESC LIMIT 1000"},
     // One statement says "I live", renews every lease, and counts the fleet. Only the database's clock decides.
     // Workers not seen for an hour, or for twenty lifetimes, are forgotten on the way: until then they tell of crashes.
     StatementText{Statement::renew, "renew", "outbox.lane",
@@ -130,7 +130,9 @@ inline constexpr std::array statements{
                   OUTBOX_READ_COLUMNS
                   "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 AND topic = $6::text "
                   "ORDER BY id LIMIT $4::int8"},
-    // With care, after a crash loop: which ids came is written down in the transaction that reads them.
+    // The first read of a process, and all of them after a crash loop: which ids came is written down in the
+    // transaction
+    // that reads them.
     // (A scan of a materialized CTE keeps its order.)
     StatementText{
         Statement::read_noted, "read_noted", "outbox.message",
@@ -176,13 +178,15 @@ inline constexpr std::array statements{
         "RETURNING id, event_id, topic, key, payload, headers, created_at) "
         "INSERT INTO outbox.dead_letter " OUTBOX_DEAD_LETTER_COLUMNS
         "SELECT id, event_id, topic, key, payload, headers, created_at, $3, $4 FROM gone"},
-    // What operators said, and whether the list of blocked keys is still the one we know.
+    // What operators said, and whether the list of blocked keys is still the one we know: their number, and a sum that
+    // cannot overflow.
     StatementText{Statement::control, "control", "outbox.control",
                   "SELECT coalesce(max(revision), 0)::int8, "
                   "coalesce(bool_or(paused) FILTER (WHERE topic = '*'), false), "
                   "coalesce(max(max_rows_per_second) FILTER (WHERE topic = '*'), 0)::int8, "
                   "(SELECT count(*) FROM " OUTBOX_BLOCKED_KEYS
-                  "), (SELECT coalesce(sum(message_id), 0)::int8 FROM " OUTBOX_BLOCKED_KEYS ") FROM outbox.control"},
+                  "), (SELECT coalesce(sum(message_id % 1000000007), 0)::int8 FROM " OUTBOX_BLOCKED_KEYS
+                  ") FROM outbox.control"},
     StatementText{Statement::control_topics, "control_topics", "outbox.control",
                   "SELECT topic FROM outbox.control WHERE paused AND topic <> '*' ORDER BY topic LIMIT 10000"},
     StatementText{Statement::blocked_keys, "blocked_keys", "outbox.blocked_key",

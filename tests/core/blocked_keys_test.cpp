@@ -143,23 +143,29 @@ TEST_CASE("a block that is refused is tried again, and the key waits meanwhile")
 }
 
 TEST_CASE("a released key goes back to earlier rows than the one that blocked it") {
-    RelayWorld world(blocking());
-    world.start();
-    world.prove("orders");
-    world.broker_up = false;
-    const RowId early = world.insert({.key = 1});
-    world.insert({.key = 1, .bytes = 3'000'000});  // condemned at sight, while the first one is in flight
-    world.run_for(1s);
-    REQUIRE(world.blocked_keys.size() == 1);
-    world.fail_all(FailureKind::in_doubt);
-    world.broker_up = true;
-    world.run_for(3s);
-    CHECK(world.table.size() == 2);
-    world.unblock(1);
-    world.run_for(3s);
-    CHECK(world.persisted.back() == early);
-    CHECK(world.blocked_keys.size() == 1);
-    CHECK(world.problems() == "");
+    for (const bool low_lags : {false, true}) {
+        CAPTURE(low_lags);
+        RelayWorld world(blocking());
+        world.start();
+        world.prove("orders");
+        const auto writer = low_lags ? world.hold_low() : 0;
+        world.broker_up = false;
+        const RowId early = world.insert({.key = 1});
+        world.insert({.key = 1, .bytes = 3'000'000});  // condemned at sight, while the first one is in flight
+        world.run_for(1s);
+        REQUIRE(world.blocked_keys.size() == 1);
+        world.fail_all(FailureKind::in_doubt);
+        world.run_for(3s);
+        if (low_lags) world.rollback(writer);
+        world.broker_up = true;
+        world.run_for(3s);
+        CHECK(world.table.size() == 2);
+        world.unblock(1);
+        world.run_for(3s);
+        CHECK(world.persisted.back() == early);
+        CHECK(world.blocked_keys.size() == 1);
+        CHECK(world.problems() == "");
+    }
 }
 
 TEST_CASE("a blocked key with many rows does not hold up the others while low lags") {

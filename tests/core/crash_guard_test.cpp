@@ -13,13 +13,19 @@ namespace {
 
 constexpr Instant start{std::chrono::seconds(10)};
 
-IdSpan span(std::int64_t from, std::int64_t upto) {
-    return {RowId{from}, RowId{upto}};
+// Each of another process, unless told so.
+Attempt attempt(std::int64_t from, std::int64_t upto, std::int64_t process = 0) {
+    static std::int64_t processes = 1000;
+    return {RowId{from}, RowId{upto}, process != 0 ? process : ++processes};
 }
 
-CrashGuard guard_after(std::uint32_t crashes, const std::vector<IdSpan>& attempts) {
+std::vector<Attempt> three_over(std::int64_t from, std::int64_t upto) {
+    return {attempt(from, upto), attempt(from, upto), attempt(from, upto)};
+}
+
+CrashGuard guard_after(const std::vector<Attempt>& attempts) {
     CrashGuard guard(1000);
-    guard.learn({crashes, attempts});
+    guard.learn({attempts});
     return guard;
 }
 
@@ -41,59 +47,69 @@ int crash_at(RelayWorld& world, RowId deadly, int crashes_max) {
 
 }  // namespace
 
-TEST_CASE("fewer than three crashes and no note are nothing to care about") {
-    CHECK_FALSE(guard_after(0, {}).active());
-    CHECK_FALSE(guard_after(2, {}).active());
-    CHECK(guard_after(2, {}).rows_max(RowId{}) == UINT32_MAX);
-    CHECK(guard_after(3, {}).active());
-    CHECK(guard_after(1, {span(4, 9)}).active());
+TEST_CASE("care begins when three processes died over the same rows") {
+    CHECK_FALSE(guard_after({}).active());
+    CHECK_FALSE(guard_after({attempt(1, 9), attempt(1, 9)}).active());
+    CHECK(guard_after({attempt(1, 9), attempt(1, 9)}).rows_max(RowId{}) == UINT32_MAX);
+    CHECK(guard_after({attempt(5, 9), attempt(3, 7), attempt(1, 5)}).active());
+}
+
+TEST_CASE("processes that got on with their work before they died are no reason for care") {
+    CHECK_FALSE(guard_after({attempt(40, 49), attempt(20, 29), attempt(1, 9), attempt(1, 9), attempt(1, 9)}).active());
+}
+
+TEST_CASE("several workers of one process count as one") {
+    CHECK_FALSE(guard_after({attempt(1, 9, 1), attempt(1, 9, 1), attempt(1, 9, 1)}).active());
 }
 
 TEST_CASE("with care a read brings 64 rows at most, and one where somebody died before") {
-    const CrashGuard guard = guard_after(3, {span(40, 60), span(10, 20)});
+    const CrashGuard guard = guard_after(three_over(40, 60));
     CHECK(guard.rows_max(RowId{0}) == 1);
     CHECK(guard.rows_max(RowId{59}) == 1);
     CHECK(guard.rows_max(RowId{60}) == 64);
 }
 
-TEST_CASE("only a row that was alone in two crashes is isolated, and once") {
-    CHECK(guard_after(9, {span(5, 5)}).take_culprits().empty());
-    CHECK(guard_after(9, {span(5, 6), span(5, 6), span(5, 6)}).take_culprits().empty());
-    CHECK(guard_after(9, {span(5, 5), span(4, 5), span(6, 6)}).take_culprits().empty());
-    CrashGuard guard = guard_after(9, {span(5, 5), span(8, 9), span(5, 5), span(5, 5)});
+TEST_CASE("only a row that was alone in crashes of two processes is isolated, and once") {
+    CHECK(guard_after({attempt(5, 5), attempt(5, 6), attempt(5, 6)}).take_culprits().empty());
+    CHECK(guard_after(three_over(5, 6)).take_culprits().empty());
+    CHECK(guard_after({attempt(5, 5, 7), attempt(5, 5, 7), attempt(5, 6), attempt(5, 6)}).take_culprits().empty());
+    CrashGuard guard = guard_after({attempt(5, 5), attempt(5, 5), attempt(5, 5), attempt(1, 9)});
     CHECK(guard.take_culprits() == std::vector{RowId{5}});
     CHECK(guard.take_culprits().empty());
 }
 
 TEST_CASE("only the first session's history counts") {
-    CrashGuard guard = guard_after(0, {});
-    const std::vector<IdSpan> attempts{span(5, 5), span(5, 5)};
-    guard.learn({9, attempts});
+    CrashGuard guard = guard_after({});
+    const std::vector<Attempt> attempts = three_over(5, 5);
+    guard.learn({attempts});
     CHECK_FALSE(guard.active());
     CHECK(guard.take_culprits().empty());
 }
 
-TEST_CASE("the note is withdrawn a second after the last rows were noted") {
-    CrashGuard guard = guard_after(3, {});
+TEST_CASE("the first read is noted, and the note withdrawn a second after its rows came") {
+    CrashGuard guard = guard_after({});
+    CHECK(guard.notes());
     CHECK(guard.wake_at() == never);
-    guard.noted(start);
-    guard.noted(start + 500ms);
-    CHECK(guard.wake_at() == start + 1500ms);
-    CHECK_FALSE(guard.withdrawal_due(start + 1499ms));
-    CHECK(guard.withdrawal_due(start + 1500ms));
+    guard.sent();
+    CHECK_FALSE(guard.notes());
+    guard.rows_came(start);
+    guard.rows_came(start + 500ms);  // of a later read
+    CHECK(guard.wake_at() == start + 1s);
+    CHECK_FALSE(guard.withdrawal_due(start + 999ms));
+    CHECK(guard.withdrawal_due(start + 1s));
     guard.withdrawn();
     CHECK_FALSE(guard.withdrawal_due(start + 1h));
 }
 
 TEST_CASE("care ends after twice the rows that can have been under way, or when nothing waits") {
-    CrashGuard guard = guard_after(3, {});
+    CrashGuard guard = guard_after(three_over(1, 9));
     CHECK_FALSE(guard.passed(1999));
     CHECK(guard.active());
     CHECK(guard.passed(64));
     CHECK_FALSE(guard.active());
     CHECK_FALSE(guard.passed(1));
     CHECK_FALSE(guard.caught_up());
-    CrashGuard other = guard_after(3, {});
+    CrashGuard other = guard_after(three_over(1, 9));
     CHECK(other.caught_up());
     CHECK_FALSE(other.active());
     CHECK(other.rows_max(RowId{}) == UINT32_MAX);
@@ -101,7 +117,7 @@ TEST_CASE("care ends after twice the rows that can have been under way, or when 
 
 TEST_CASE("after three crashes rows are read a few at a time, noted, and only when the last ones are gone") {
     RelayWorld world;
-    world.crashes = 3;
+    world.attempts = three_over(-9, -1);  // of rows that are gone
     world.insert_many(1000);
     world.start();
     world.broker_latency = 5ms;
@@ -128,7 +144,7 @@ TEST_CASE("care ends by itself on a system that is never idle") {
     RelayWorldSettings settings;
     settings.relay.in_flight_rows = 500;
     RelayWorld world(settings);
-    world.crashes = 3;
+    world.attempts = three_over(-9, -1);  // of rows that are gone
     world.insert_many(5000);
     world.start();
     while (world.relay.crash_guard().active() && world.now < Instant{2000s}) world.run_for(10ms);
@@ -141,7 +157,7 @@ TEST_CASE("care ends by itself on a system that is never idle") {
 
 TEST_CASE("while rows are in flight for longer than a second the note is withdrawn, as they are harmless") {
     RelayWorld world;
-    world.crashes = 3;
+    world.attempts = three_over(-9, -1);  // of rows that are gone
     world.insert_many(10);
     world.broker_up = false;
     world.start();
@@ -151,7 +167,7 @@ TEST_CASE("while rows are in flight for longer than a second the note is withdra
     CHECK(world.noted.empty());
     CHECK(world.in_flight.size() == 10);
     world.crash();
-    CHECK(world.attempts.empty());
+    CHECK(world.attempts.size() == 3);
 }
 
 TEST_CASE("a row that ends every process is found and isolated, and everything else is delivered") {
@@ -160,6 +176,7 @@ TEST_CASE("a row that ends every process is found and isolated, and everything e
         RelayWorldSettings settings;
         settings.poison.policy = policy;
         RelayWorld world(settings);
+        world.broker_latency = 20ms;  // so that nothing is acknowledged before the process has died
         for (int i = 0; i < 200; ++i) world.insert({.key = i % 10});
         const RowId deadly{150};
         const int crashes = crash_at(world, deadly, 20);
@@ -183,8 +200,7 @@ TEST_CASE("a row that ends every process is found and isolated, and everything e
 
 TEST_CASE("rows that somebody died at are taken one at a time, and those behind them a few at a time") {
     RelayWorld world;
-    world.crashes = 1;
-    world.attempts = {span(3, 5)};
+    world.attempts = three_over(3, 5);
     world.insert_many(100);
     world.start();
     world.run_for(5s);
@@ -214,8 +230,7 @@ TEST_CASE("processes that are killed one after another isolate nothing that was 
 
 TEST_CASE("an isolated row whose burial is refused stays untouched until it is buried") {
     RelayWorld world;
-    world.crashes = 5;
-    world.attempts = {span(3, 3), span(3, 3)};
+    world.attempts = three_over(3, 3);
     world.insert_many(10);
     world.refuse_deletes = SIZE_MAX;
     world.start();
@@ -233,7 +248,7 @@ TEST_CASE("an isolated row whose burial is refused stays untouched until it is b
 
 TEST_CASE("a topic that fails while care is taken does not wait for the care to end") {
     RelayWorld world;
-    world.crashes = 3;
+    world.attempts = three_over(-9, -1);  // of rows that are gone
     world.broker_up = false;
     world.insert_many(5, {.topic = "bad"});
     world.start();

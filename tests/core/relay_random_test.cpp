@@ -226,8 +226,7 @@ private:
 
     void crash() {
         world_.crash(draw(world_.in_flight.size() + 1));
-        world_.crashes += static_cast<std::uint32_t>(draw(3));  // as many more workers of that process
-        world_.now += 4s;                                       // the leases of the dead run out
+        world_.now += 4s;  // the leases of the dead run out
         session_ = producer_ = reachable_ = true;
         world_.open_producer();
         world_.open_session();

@@ -61,7 +61,7 @@ def test_killed_while_it_drains_a_backlog(relay, database, load, topic, consumer
         eventually(lambda: deleted(one) > 0)
         one.kill()
         kills += 1
-    one.start()
+    one.start().wait_ready()
     eventually(lambda: database.backlog() == 0)
     assert one.stop() == 0
     assert_nothing_lost(committed, consumer.read(topic), duplicates_max=kills * window)

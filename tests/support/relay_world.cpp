@@ -167,16 +167,13 @@ RelayWorld::Answer RelayWorld::run(const Command& command) {
                                  [&](const BuryRow& burial) { return run_burial(burial); },
                                  [&](const ReadControl&) { return run_control(); },
                                  [&](const ReadBlockedKeys&) { return run_blocked_keys(); },
-                                 [&](const ReadCrashes&) -> Answer {
-                                     return {CrashesRead{crashes, {}}};
-                                 },
+                                 [&](const ReadCrashes&) -> Answer { return {CrashesRead{}}; },
                                  [&](const WithdrawNote&) -> Answer {
                                      noted.clear();
                                      return {Noted{}};
                                  },
                                  [&](const ForgetCrashes&) -> Answer {
                                      ++crashes_forgotten;
-                                     crashes = 0;
                                      attempts.clear();
                                      noted.clear();
                                      return {Noted{}};
@@ -475,8 +472,8 @@ void RelayWorld::crash(std::size_t rows_persisted) {
     commands_.clear();
     answers_.clear();
     session_ = producer_ = false;
-    ++crashes;
-    if (!noted.empty()) attempts.push_back({noted.front(), noted.back()});
+    ++processes_;
+    if (!noted.empty()) attempts.insert(attempts.begin(), {noted.front(), noted.back(), processes_});
     noted.clear();
     owners.fill(Owner::nobody);
     given_back_ = {};

@@ -100,8 +100,7 @@ public:
     std::vector<RowId> persisted;  // as the broker wrote them
     std::vector<RowId> buried;
     std::map<std::pair<std::string, int>, Row> blocked_keys;
-    std::uint32_t crashes = 0;       // told when the session opens, as are
-    std::vector<IdSpan> attempts;    // the notes of the processes that crashed
+    std::vector<Attempt> attempts;   // the notes of the processes that crashed, the latest first
     std::size_t refuse_deletes = 0;  // so many deletes and burials are refused from now on
     std::vector<RowId> noted;        // the note: ids of the last read that wrote them down
     std::size_t crashes_forgotten = 0;
@@ -182,6 +181,7 @@ private:
     std::optional<std::uint64_t> rate_;
     Writer next_writer_ = 1;
     std::uint64_t next_event_ = 1;
+    std::int64_t processes_ = 0;
     bool session_ = false;
     bool producer_ = false;
 };
