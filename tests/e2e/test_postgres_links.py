@@ -227,4 +227,4 @@ def test_a_pooler_in_transaction_mode_is_named_as_the_obstacle(relay, database, 
 
         eventually(swapped, what="/readyz names the pooler")
     one.stop()
-    finish(relay().start(), [row], database, consumer, topic)
+    finish(relay().start().wait_ready(), [row], database, consumer, topic)
