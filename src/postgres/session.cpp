@@ -319,11 +319,12 @@ std::optional<Answer> Session::next_answer(Topics& topics, Instant now) {
 }
 
 void Session::refused(const pg_result* result) {
-    PostgresError error = statement_failure(connection_.get(), result);
     const Operation operation = under_way_.front().operation;
-    if ((operation != Operation::remove && operation != Operation::bury) || !may_succeed_later(error.sqlstate()))
-        throw error;
-    refusal_ = error.what();
+    const char* const sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const bool deletes = operation == Operation::remove || operation == Operation::bury;
+    if (!deletes || sqlstate == nullptr || !may_succeed_later(sqlstate))
+        throw statement_failure(connection_.get(), result);
+    refusal_ = statement_failure(connection_.get(), result).what();
 }
 
 void Session::check_schema() const {
