@@ -13,7 +13,8 @@ using namespace std::chrono_literals;
 constexpr Duration doubling_every = 1s;
 constexpr std::uint64_t no_limit_worth_keeping = 1'000'000;  // rows/s: faster than any worker is
 
-// A tenth of a second's worth is the burst, and never more than one batch: the rate is held over short times too.
+// A tenth of a second's worth is the burst, and never more than one batch, the largest there is (Reading's stride): the
+// rate is held over short times too, and a stall shorter than that costs none of it.
 std::uint64_t burst_of(std::uint64_t rate, std::uint64_t batch) {
     return std::clamp<std::uint64_t>(rate / 10, 1, batch);
 }
@@ -21,7 +22,7 @@ std::uint64_t burst_of(std::uint64_t rate, std::uint64_t batch) {
 }  // namespace
 
 Pacing::Pacing(const RelaySettings& relay, const PacingSettings& pacing)
-    : batch_rows_(relay.batch_rows),
+    : batch_rows_(std::max(relay.batch_rows, relay.in_flight_rows / 4)),
       configured_(pacing.max_rows_per_second),
       configured_bytes_(pacing.max_bytes_per_second),
       recovery_start_(pacing.recovery_rows_per_second),
