@@ -36,7 +36,6 @@ public:
     std::optional<std::uint64_t> max_rows_per_second() const { return max_rows_per_second_; }
     std::int64_t revision() const { return revision_; }  // of outbox.control, the highest seen
 
-    bool blocked(std::uint64_t key_hash) const { return !blocked_.empty() && blocked_.contains(key_hash); }
     // True when its key is blocked: the row waits, and the key's release goes back to the lowest one that does.
     bool pass_over(std::uint64_t key_hash, RowId row);
     void pass_over_all(RowId from);  // reads leave them out, from this id on

@@ -1,8 +1,8 @@
 // How fast rows may be taken, of four limits the lowest:
-//   the operator's ceilings in rows/s and bytes/s        token buckets; the burst is a tenth of a second, one batch at
-//   most the slow start after an outage                       a token bucket whose rate doubles every second, see below
-//   the congestion window                                rows in flight, from the broker's own behaviour
-//   the hard window                                      rows and bytes; that one is Window
+//   the operator's ceilings, in rows/s and bytes/s   token buckets; a burst is a tenth of a second, one batch at most
+//   the slow start after an outage                   a token bucket whose rate doubles every second, see below
+//   the congestion window                            rows in flight, from the broker's own behaviour
+//   the hard window                                  rows and bytes; that one is Window
 //
 // Slow start: when the cluster comes back, everybody comes back. The rate begins at recovery_rows_per_second, doubles
 // every second in which the broker kept up and halves in one in which it did not, until it has reached the ceiling or
@@ -10,7 +10,7 @@
 //
 // The operator's ceiling in rows/s is for all relays of the database together: a worker takes the share of it that its
 // lanes are of all lanes, so that any number of replicas keeps to it.
-// Pure. Owned by Reading; the worker's thread.
+// Pure. Owned by Relay; the worker's thread.
 #pragma once
 
 #include <cstdint>

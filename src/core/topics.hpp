@@ -2,14 +2,14 @@
 // stops only its own rows. Those are not held in memory: the lowest id is remembered, and when the topic may go on, its
 // rows are read again from there.
 //
-//   current ─ must wait ─► settling ─ nothing in flight ─► waiting ─ may go on ─► behind ─ caught up to `low` ─►
-//   current
+//   current ─ must wait ─► settling ─ none in flight ─► waiting ─ may go on ─► behind ─ caught up ─► current
 //
 // A failure opens the circuit; half-open, coming back, a topic sends one row alone until the broker takes one. Rows
 // that were rejected in the company of others are sent one at a time as well, which tells the culprit from the
 // innocent. A topic whose acknowledgements fail to come is parked too, so that it does not keep the window from the
-// others; what it has in flight stays there, and is what its return will be known by. Pure. Owned by Relay; the
-// worker's thread.
+// others; what it has in flight stays there, and is what its return will be known by.
+//
+// Pure. Owned by Relay; the worker's thread.
 #pragma once
 
 #include <cstdint>

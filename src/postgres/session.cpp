@@ -152,6 +152,10 @@ std::string& Session::parameter(std::size_t index) {
     return parameters_[index];
 }
 
+void Session::name_worker(std::size_t index) {
+    parameter(index).assign(identity_.id.begin(), identity_.id.end());
+}
+
 void Session::execute(Statement statement, std::size_t parameters) {
     std::array<const char*, std::tuple_size_v<decltype(parameters_)>> values{};
     std::array<int, values.size()> lengths{};
@@ -180,7 +184,7 @@ void Session::flush() {
 }
 
 void Session::send(const RenewLeases& action, Instant now) {
-    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    name_worker(0);
     wire::append_integer(parameter(1), std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
     parameter(2) = identity_.host;
     wire::append_integer(parameter(3), identity_.pid);
@@ -192,21 +196,21 @@ void Session::send(const RenewLeases& action, Instant now) {
 }
 
 void Session::send(const AcquireLanes&, Instant now) {
-    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    name_worker(0);
     wire::append_integer(parameter(1), std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
     execute(Statement::acquire, 2);
     sync({.operation = Operation::acquire, .sent_at = now, .statement = Statement::acquire});
 }
 
 void Session::send(const ReleaseLanes& action, Instant now) {
-    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    name_worker(0);
     wire::append_integer(parameter(1), action.lanes.bits());
     execute(Statement::release, 2);
     sync({.operation = Operation::release, .sent_at = now, .lanes = action.lanes, .statement = Statement::release});
 }
 
 void Session::send(const LeaveFleet&, Instant now) {
-    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    name_worker(0);
     execute(Statement::leave, 1);
     sync({.operation = Operation::leave, .sent_at = now, .statement = Statement::leave});
 }
@@ -222,7 +226,7 @@ void Session::send(const ReadRows& action, const Topics& topics, Instant now) {
     std::size_t parameters = 5;
     if (action.noted) {
         statement = Statement::read_noted;
-        parameter(parameters++).assign(identity_.id.begin(), identity_.id.end());
+        name_worker(parameters++);
     } else if (action.topic) {
         statement = Statement::read_topic;
         parameter(parameters++) = topics[*action.topic].name;
@@ -277,21 +281,23 @@ void Session::send(const ReadBlockedKeys&, Instant now) {
 }
 
 void Session::send(const ReadCrashes&, Instant now) {
-    parameter(0).assign(identity_.id.begin(), identity_.id.end());
+    name_worker(0);
     execute(Statement::crashes, 1);
     sync({.operation = Operation::crashes, .sent_at = now, .statement = Statement::crashes});
 }
 
 void Session::send(const WithdrawNote&, Instant now) {
-    parameter(0).assign(identity_.id.begin(), identity_.id.end());
-    execute(Statement::withdraw_note, 1);
-    sync({.operation = Operation::notes, .sent_at = now, .statement = Statement::withdraw_note});
+    send_note(Statement::withdraw_note, now);
 }
 
 void Session::send(const ForgetCrashes&, Instant now) {
-    parameter(0).assign(identity_.id.begin(), identity_.id.end());
-    execute(Statement::forget_crashes, 1);
-    sync({.operation = Operation::notes, .sent_at = now, .statement = Statement::forget_crashes});
+    send_note(Statement::forget_crashes, now);
+}
+
+void Session::send_note(Statement statement, Instant now) {
+    name_worker(0);
+    execute(statement, 1);
+    sync({.operation = Operation::notes, .sent_at = now, .statement = statement});
 }
 
 std::optional<Answer> Session::next_answer(Topics& topics, Instant now) {

@@ -115,6 +115,8 @@ private:
     void open(Instant now);
     // Each parameter is encoded in a buffer of its own, reused from one statement to the next.
     std::string& parameter(std::size_t index);
+    void name_worker(std::size_t index);  // the parameter is this worker's id
+    void send_note(Statement statement, Instant now);
     void execute(Statement statement, std::size_t parameters);
     void sync(UnderWay under_way);
     void flush();

@@ -58,8 +58,8 @@ struct StatementText {
 inline constexpr std::array statements{
     // Plans are pinned: statistics do not see dead rows, and a queue that was just emptied would otherwise flip to a
     // plan that reads all of them. Every statement here wants its index and its order. The isolation level is the
-    // relay's, whatever the role's
-    // default: each statement is a transaction of its own, and a stricter level would only refuse it.
+    // relay's, whatever the role's default: each statement is a transaction of its own, and a stricter level would only
+    // refuse it.
     StatementText{
         Statement::settings, "settings", "outbox.message",
         "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', "
@@ -131,9 +131,7 @@ inline constexpr std::array statements{
                   "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 AND topic = $6::text "
                   "ORDER BY id LIMIT $4::int8"},
     // The first read of a process, and all of them after a crash loop: which ids came is written down in the
-    // transaction
-    // that reads them.
-    // (A scan of a materialized CTE keeps its order.)
+    // transaction that reads them. (A scan of a materialized CTE keeps its order.)
     StatementText{
         Statement::read_noted, "read_noted", "outbox.message",
         "WITH picked AS MATERIALIZED (" OUTBOX_READ_COLUMNS
@@ -164,8 +162,7 @@ inline constexpr std::array statements{
                   "INSERT INTO outbox.dead_letter " OUTBOX_DEAD_LETTER_COLUMNS
                   "SELECT id, event_id, topic, key, payload, headers, created_at, $3::text, $4::text FROM gone"},
     // The row stays and its key is blocked. A row without a key is buried, as it has no order to keep, and so is one
-    // whose
-    // key is too long for an index.
+    // whose key is too long for an index.
     StatementText{
         Statement::block, "block", "outbox.blocked_key",
         "WITH culprit AS (SELECT id, event_id, topic, key, lane FROM outbox.message WHERE id = $1::int8 "

@@ -63,8 +63,8 @@ TEST_CASE("the list of blocked keys is read when the database's differs from our
     const std::vector<KeyBlock> keys{seven};
     CHECK(control.on(BlockedKeysRead{keys, one_key}, false).empty());
     CHECK(control.known());
-    CHECK(control.blocked(7));
-    CHECK_FALSE(control.blocked(8));
+    CHECK(control.pass_over(7, no_row));
+    CHECK_FALSE(control.pass_over(8, no_row));
     CHECK(wants<ReadControl>(control, start + 500ms));
     control.on(control_read(one_key), false, start + 500ms);
     CHECK_FALSE(control.next(false, start + 500ms).has_value());
@@ -80,7 +80,7 @@ TEST_CASE("a key that is gone from the list is released, once") {
     const auto released = control.on(BlockedKeysRead{}, false);
     REQUIRE(released.size() == 1);
     CHECK(released[0].row == RowId{70});
-    CHECK_FALSE(control.blocked(7));
+    CHECK_FALSE(control.pass_over(7, no_row));
     CHECK(control.blocked_keys() == 0);
 }
 
@@ -95,8 +95,8 @@ TEST_CASE("a list that was read while a key was being blocked does not release t
         CHECK(wants<ReadBlockedKeys>(control, start + 500ms));
         if (after_it_was_sent) control.block(8, RowId{80}, 1);
         CHECK(control.on(BlockedKeysRead{}, !after_it_was_sent).empty());
-        CHECK(control.blocked(8));
-        CHECK(control.blocked(7));
+        CHECK(control.pass_over(8, no_row));
+        CHECK(control.pass_over(7, no_row));
     }
 }
 
@@ -121,7 +121,7 @@ TEST_CASE("a new session knows nothing before it has asked, and releases what we
     control.session_lost();
     CHECK_FALSE(control.known());
     CHECK(control.wake_at() == never);
-    CHECK(control.blocked(7));
+    CHECK(control.pass_over(7, no_row));
     control.session_opened(start + 1s);
     CHECK(wants<ReadControl>(control, start + 1s));
     control.on(control_read(), false, start + 1s);
@@ -134,7 +134,7 @@ TEST_CASE("a new session knows nothing before it has asked, and releases what we
 TEST_CASE("a row without a key blocks none") {
     Control control;
     control.block(0, RowId{5}, 1);
-    CHECK_FALSE(control.blocked(0));
+    CHECK_FALSE(control.pass_over(0, no_row));
     CHECK(control.blocked_keys() == 0);
 }
 
