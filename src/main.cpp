@@ -21,7 +21,7 @@ struct Command {
     ExitCode (*execute)(const Invocation&);
 };
 
-constexpr std::array<Command, 14> commands{{
+constexpr std::array<Command, 15> commands{{
     {"run", "move events from Postgres to Kafka until told to stop", run},
     {"check", "check the configuration, Postgres and Kafka", check},
     {"print-config", "show the configuration that counts", print_config},
@@ -34,6 +34,7 @@ constexpr std::array<Command, 14> commands{{
     {"dlq", "look at dead letters, requeue them, discard them", dlq},
     {"unblock", "let a blocked key go on", unblock},
     {"enqueue", "put one event into the outbox", enqueue},
+    {"verify", "write marked events, read them back, report loss and latency", verify},
     {"healthcheck", "ask a running relay whether it is well", healthcheck},
     {"version", "show versions", version},
 }};

@@ -112,6 +112,7 @@ ExitCode rate(const Invocation& invocation);
 ExitCode drain(const Invocation& invocation);
 ExitCode dlq(const Invocation& invocation);
 ExitCode unblock(const Invocation& invocation);
+ExitCode verify(const Invocation& invocation);
 ExitCode version(const Invocation& invocation);
 ExitCode healthcheck(const Invocation& invocation);
 

@@ -166,7 +166,7 @@ def test_an_unknown_command_is_a_usage_error():
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
 @pytest.mark.parametrize("command", ["run", "check", "print-config", "migrate", "status", "enqueue", "version",
-                                     "healthcheck", "pause", "resume", "rate", "drain", "dlq", "unblock"])
+                                     "healthcheck", "pause", "resume", "rate", "drain", "dlq", "unblock", "verify"])
 def test_every_command_explains_itself(command, option):
     done = run_command(command, option)
     assert done.returncode == 0
