@@ -51,6 +51,16 @@ struct StatementText {
 #define OUTBOX_DEAD_LETTER_COLUMNS \
     "(message_id, event_id, topic, key, payload, headers, created_at, error_code, error_text) "
 
+// The other workers alive, as $1 with its lease of $2 milliseconds sees them: each has a share of the lanes. While one
+// is remembered that died young, a newcomer counts only once it has lived for three leases: an instance that dies again
+// and again is handed nothing, and what it leaves behind is not counted.
+#define OUTBOX_OTHERS                                                                                              \
+    "others AS (SELECT id FROM outbox.relay WHERE id <> $1::uuid "                                                 \
+    "AND seen_at > clock_timestamp() - $2::int8 * interval '1 millisecond' "                                       \
+    "AND (seen_at - started_at >= $2 * interval '3 milliseconds' OR NOT EXISTS (SELECT FROM outbox.relay AS dead " \
+    "WHERE dead.seen_at - dead.started_at < interval '1 minute' AND dead.seen_at < clock_timestamp() - "           \
+    "$2 * interval '0.5 milliseconds' AND dead.seen_at > clock_timestamp() - interval '1 minute'))) "
+
 // Bounded, in one order: what is compared and what is read must be the same.
 #define OUTBOX_BLOCKED_KEYS \
     "(SELECT topic, key, message_id, lane FROM outbox.blocked_key ORDER BY topic, key LIMIT 100000) AS blocked"
@@ -87,17 +97,15 @@ inline constexpr std::array statements{
                   "forgotten AS (DELETE FROM outbox.relay WHERE id <> $1 AND "
                   "seen_at < clock_timestamp() - greatest($2 * interval '20 milliseconds', interval '1 hour')), "
                   "renewed AS (UPDATE outbox.lane SET expires_at = clock_timestamp() + $2 * interval '1 millisecond' "
-                  "WHERE owner = $1 RETURNING lane), "
-                  "others AS (SELECT id FROM outbox.relay WHERE id <> $1 AND "
-                  "seen_at > clock_timestamp() - $2 * interval '1 millisecond') "
+                  "WHERE owner = $1 RETURNING lane), " OUTBOX_OTHERS
                   "SELECT coalesce((SELECT bit_or(1::int8 << lane::int4) FROM renewed), 0), "
                   "1 + (SELECT count(*) FROM others), (SELECT count(*) FROM others WHERE id < $1), clock_timestamp()"},
     // Free or expired lanes, up to this worker's share. SKIP LOCKED: two workers that look at once take different
     // lanes instead of waiting for each other. The epoch goes up with every change of owner.
     StatementText{
         Statement::acquire, "acquire", "outbox.lane",
-        "WITH fleet AS (SELECT 1 + count(*) AS living, count(*) FILTER (WHERE id < $1::uuid) AS rank "
-        "FROM outbox.relay WHERE id <> $1 AND seen_at > clock_timestamp() - $2::int8 * interval '1 millisecond'), "
+        "WITH " OUTBOX_OTHERS
+        ", fleet AS (SELECT 1 + count(*) AS living, count(*) FILTER (WHERE id < $1) AS rank FROM others), "
         "share AS (SELECT 64 / living + CASE WHEN rank < 64 % living THEN 1 ELSE 0 END "
         "- (SELECT count(*) FROM outbox.lane WHERE owner = $1) AS lanes FROM fleet), "
         "picked AS (SELECT lane FROM outbox.lane WHERE expires_at <= clock_timestamp() AND owner IS DISTINCT FROM $1 "
@@ -200,5 +208,6 @@ inline constexpr std::array statements{
 #undef OUTBOX_SAME_EVENT
 #undef OUTBOX_DEAD_LETTER_COLUMNS
 #undef OUTBOX_BLOCKED_KEYS
+#undef OUTBOX_OTHERS
 
 }  // namespace outbox

@@ -245,4 +245,35 @@ TEST_CASE("a worker not seen for a lifetime does not count, and after an hour it
     CHECK(number(client, "SELECT count(*) FROM outbox.relay") == 1);
 }
 
+TEST_CASE("while a worker is remembered that died young, a newcomer counts only after three leases") {
+    const PostgresDatabase database;
+    Client client = database.connect();
+    SessionDriver first(database.settings(), 1);
+    SessionDriver dead(database.settings(), 2);
+    SessionDriver newcomer(database.settings(), 3);
+    const auto age = [&](int worker, const std::string& born, const std::string& seen) {
+        client.execute("UPDATE outbox.relay SET started_at = clock_timestamp() - interval '" + born +
+                       "', seen_at = clock_timestamp() - interval '" + seen +
+                       "' WHERE pid = " + std::to_string(worker));
+    };
+    const auto living = [&] { return first.ask<LeasesRenewed>(RenewLeases{}).living; };
+    renew(first);
+    renew(dead);
+    renew(newcomer);
+    CHECK(living() == 3);
+    age(2, "40 s", "31 s");  // missed its renewals, after nine seconds; a lease is 60 s here
+    CHECK(living() == 1);
+    CHECK(acquire(first) == LaneSet::all());
+    age(3, "179 s", "0 s");
+    CHECK(living() == 1);
+    age(3, "181 s", "0 s");
+    CHECK(living() == 2);
+    age(3, "1 s", "0 s");
+    CHECK(living() == 1);
+    age(2, "120 s", "61 s");  // a minute later
+    CHECK(living() == 2);
+    age(2, "120 s", "31 s");  // it had lived for more than a minute
+    CHECK(living() == 3);     // and may still live
+}
+
 }  // namespace outbox
