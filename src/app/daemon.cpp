@@ -47,7 +47,8 @@ Daemon::Daemon(DaemonSettings settings, const StopSignals& signals)
       metrics_({settings_.version, settings_.librdkafka, settings_.libpq,
                 static_cast<std::uint32_t>(settings_.worker.schema_version), started_at_},
                settings_.worker.relay.relay.workers),
-      service_manager_(ServiceManager::environment()) {
+      service_manager_(ServiceManager::environment()),
+      sampler_(settings_.worker.postgres, metrics_, [this] { return floor(); }) {
     const WorkerIdentity identity{{}, host_name(), static_cast<std::int32_t>(::getpid()), settings_.version};
     for (std::size_t i = 0; i < settings_.worker.relay.relay.workers; ++i) {
         WorkerIdentity own = identity;
@@ -71,7 +72,7 @@ WorkerEnd Daemon::run() {
          {"workers", static_cast<std::int64_t>(workers_.size())},
          {"http_port", http_ ? static_cast<std::int64_t>(http_->port()) : 0}});
     for (const auto& worker : workers_) worker->start();
-    sampler_ = std::make_unique<Sampler>(settings_.worker.postgres, metrics_, [this] { return floor(); });
+    sampler_.start();
 
     while (!all_ended()) {
         const Wakeups::Woken woken = wakeups_.sleep({signals_.descriptor(), POLLIN}, {}, tend_every);
@@ -86,7 +87,7 @@ WorkerEnd Daemon::run() {
             stop_workers();
         tend(boot_now());
     }
-    sampler_.reset();
+    sampler_.stop();
     WorkerEnd end = WorkerEnd::drained;
     for (const auto& worker : workers_)
         if (worker->end() != WorkerEnd::drained) end = worker->end();
@@ -127,7 +128,7 @@ void Daemon::tend(Instant now) {
     }
     if (now >= status_at_) {
         status_at_ = now + status_every;
-        const auto sample = sampler_ ? sampler_->sample() : nullptr;
+        const auto sample = sampler_.sample();
         const HealthAnswer health = ready();
         service_manager_.status(
             (health.ok ? "relaying" : "waiting: " + health.checks_json) +
@@ -181,7 +182,7 @@ std::string Daemon::status() const {
                                        {"parked_topics", standing.parked_topics},
                                        {"low_mark_lag_ids", standing.low_mark_lag_ids}});
     }
-    if (const auto sample = sampler_ ? sampler_->sample() : nullptr) {
+    if (const auto sample = sampler_.sample()) {
         const OutboxStatus& outbox = sample->outbox;
         document["outbox"] = {{"sampled_at_unix", sample->taken_at},
                               {"backlog_rows", outbox.backlog.rows},

@@ -2,6 +2,7 @@
 // decides nothing about rows. The main thread; the HTTP callbacks read atomics and published snapshots.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -52,7 +53,7 @@ private:
     ServiceManager service_manager_;
     Wakeups wakeups_;
     std::vector<std::unique_ptr<Worker>> workers_;
-    std::unique_ptr<Sampler> sampler_;
+    Sampler sampler_;
 
     // How far each worker had got, and when it was last seen to move: what the watchdog and /livez go by.
     struct Progress {
@@ -62,7 +63,7 @@ private:
     std::vector<std::unique_ptr<Progress>> progress_;
     Instant watchdog_at_{};
     Instant status_at_{};
-    bool stopping_ = false;
+    std::atomic<bool> stopping_ = false;
     bool said_ready_ = false;
 
     std::unique_ptr<HttpServer> http_;  // last: its threads read the members above

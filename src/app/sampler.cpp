@@ -24,15 +24,20 @@ Duration pause_after(const std::shared_ptr<const Sampler::Sample>& sample) {
 }  // namespace
 
 Sampler::Sampler(PostgresSettings postgres, Metrics& metrics, std::function<RowId()> floor)
-    : postgres_(std::move(postgres)),
-      floor_(std::move(floor)),
-      metrics_(metrics),
-      thread_([this](const std::stop_token& stop) {
-          const std::stop_callback wake_on_stop(stop, [this] { wakeups_.interrupt(); });
-          run(stop);
-      }) {}
+    : postgres_(std::move(postgres)), floor_(std::move(floor)), metrics_(metrics) {}
 
 Sampler::~Sampler() = default;
+
+void Sampler::start() {
+    thread_ = std::jthread([this](const std::stop_token& stop) {
+        const std::stop_callback wake_on_stop(stop, [this] { wakeups_.interrupt(); });
+        run(stop);
+    });
+}
+
+void Sampler::stop() {
+    thread_ = {};
+}
 
 void Sampler::run(const std::stop_token& stop) {
     while (!stop.stop_requested()) {

@@ -1,6 +1,6 @@
 // Looks at the outbox from outside, every few seconds and at a bounded cost: backlog, oldest row, dead letters, lanes
 // nobody owns. On a connection and a thread of its own, so that a slow answer never delays a row.
-// sample() is for any thread.
+// start(), stop() and the destructor: the owner's thread. sample(): any thread, also before and after.
 #pragma once
 
 #include <atomic>
@@ -22,9 +22,12 @@ class Sampler {
 public:
     // `floor` tells below which id nothing waits, as far as this process can know.
     Sampler(PostgresSettings postgres, Metrics& metrics, std::function<RowId()> floor);
-    ~Sampler();
+    ~Sampler();  // returns when its thread has ended
     Sampler(const Sampler&) = delete;
     Sampler& operator=(const Sampler&) = delete;
+
+    void start();
+    void stop();
 
     struct Sample {
         OutboxStatus outbox;
