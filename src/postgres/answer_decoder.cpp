@@ -6,19 +6,11 @@
 #include <utility>
 
 #include "core/key_hash.hpp"
-#include "postgres/wire.hpp"
+#include "postgres/fields.hpp"
 
 namespace outbox {
 
 namespace {
-
-std::int64_t int8_at(const PGresult* result, int row, int column) {
-    return wire::int8(PQgetvalue(result, row, column));
-}
-
-std::string_view text_at(const PGresult* result, int row, int column) {
-    return {PQgetvalue(result, row, column), static_cast<std::size_t>(PQgetlength(result, row, column))};
-}
 
 // "3/1234" is a live virtual transaction, "-1/5678" a prepared transaction's id.
 Holder holder_from(const char* text) {
@@ -33,40 +25,46 @@ Holder holder_from(const char* text) {
 }  // namespace
 
 CrashesRead AnswerDecoder::crashes(const pg_result* result) {
+    fields::require_shape(result, 3);
     attempts_.clear();
     for (int i = 0; i < PQntuples(result); ++i)
-        attempts_.push_back({RowId{int8_at(result, i, 1)}, RowId{int8_at(result, i, 2)}, int8_at(result, i, 0)});
+        attempts_.push_back(
+            {RowId{fields::int8(result, i, 1)}, RowId{fields::int8(result, i, 2)}, fields::int8(result, i, 0)});
     return {attempts_};
 }
 
 ProbeAnswered AnswerDecoder::probe(RowId high, const pg_result* holders) {
+    fields::require_shape(holders, 1);
     holders_.clear();
-    for (int i = 0; i < PQntuples(holders); ++i) holders_.push_back(holder_from(PQgetvalue(holders, i, 0)));
+    for (int i = 0; i < PQntuples(holders); ++i) holders_.push_back(holder_from(fields::text(holders, i, 0).data()));
     return {high, holders_};
 }
 
 ControlRead AnswerDecoder::control(const pg_result* state, QueryResult paused_topics) {
+    fields::require_shape(state, 5, 1);
+    fields::require_shape(paused_topics.get(), 1);
     named_ = std::move(paused_topics);
     paused_topics_.clear();
-    for (int i = 0; i < PQntuples(named_.get()); ++i) paused_topics_.push_back(text_at(named_.get(), i, 0));
+    for (int i = 0; i < PQntuples(named_.get()); ++i) paused_topics_.push_back(fields::text(named_.get(), i, 0));
     ControlRead control;
-    control.revision = int8_at(state, 0, 0);
-    control.paused = *PQgetvalue(state, 0, 1) != 0;
-    const std::int64_t rate = int8_at(state, 0, 2);
+    control.revision = fields::int8(state, 0, 0);
+    control.paused = fields::boolean(state, 0, 1);
+    const std::int64_t rate = fields::int8(state, 0, 2);
     if (rate > 0) control.max_rows_per_second = static_cast<std::uint64_t>(rate);
     control.paused_topics = paused_topics_;
-    control.blocked = {int8_at(state, 0, 3), int8_at(state, 0, 4)};
+    control.blocked = {fields::int8(state, 0, 3), fields::int8(state, 0, 4)};
     return control;
 }
 
 BlockedKeysRead AnswerDecoder::blocked_keys(const pg_result* result, Topics& topics) {
+    fields::require_shape(result, 4);
     BlockedDigest digest;  // as the statement `control` makes it
     blocked_keys_.clear();
     for (int i = 0; i < PQntuples(result); ++i) {
-        const RowId row{int8_at(result, i, 2)};
-        const auto lane = static_cast<std::uint8_t>(wire::int2(PQgetvalue(result, i, 3)) & (lane_count - 1));
-        const TopicIndex topic = topics.index_of(text_at(result, i, 0));
-        blocked_keys_.push_back({key_hash(topic, text_at(result, i, 1)), row, lane});
+        const RowId row{fields::int8(result, i, 2)};
+        const auto lane = static_cast<std::uint8_t>(fields::int2(result, i, 3) & (lane_count - 1));
+        const TopicIndex topic = topics.index_of(fields::text(result, i, 0));
+        blocked_keys_.push_back({key_hash(topic, fields::text(result, i, 1)), row, lane});
         digest = {digest.keys + 1, digest.sum + row.value % 1'000'000'007};
     }
     return {blocked_keys_, digest};

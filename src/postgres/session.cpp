@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/invariant.hpp"
+#include "postgres/fields.hpp"
 #include "postgres/wire.hpp"
 
 namespace outbox {
@@ -334,7 +335,7 @@ void Session::refused(const pg_result* result) {
 }
 
 void Session::check_schema() const {
-    const auto found = wire::int8(PQgetvalue(results_.back().get(), 0, 0));
+    const auto found = fields::int8(results_.back().get(), 0, 0);
     if (found == schema_version_) return;
     const std::string versions = "schema outbox is at version " + std::to_string(found) + ", this relay needs " +
                                  std::to_string(schema_version_);
@@ -345,7 +346,8 @@ void Session::check_schema() const {
 Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
     Answer answer{.event = FleetLeft{}, .took = now - done.sent_at};
     const auto int8_at = [&](std::size_t result, int column) {
-        return wire::int8(PQgetvalue(results_[result].get(), 0, column));
+        if (result >= results_.size()) fields::unexpected();
+        return fields::int8(results_[result].get(), 0, column);
     };
     const auto lanes_at = [&](int column) { return LaneSet(static_cast<std::uint64_t>(int8_at(0, column))); };
     switch (done.operation) {
