@@ -220,8 +220,9 @@ void OptionReader::refuse_unknown() {
     for (const RawOption& option : raw_.options) {
         if (!unique.contains(option.section)) {
             const auto near = nearest(option.section, sections);
-            problem(option, (option.key.empty() ? "unknown key" : "unknown section [" + option.section + "]") +
-                                (near ? ", did you mean [" + *near + "]?" : "") + ", allowed: " + joined(sections));
+            problem(option,
+                    (option.key.empty() ? "unknown key" : "unknown section [" + printable_name(option.section) + "]") +
+                        (near ? ", did you mean [" + *near + "]?" : "") + ", allowed: " + joined(sections));
         } else if (option.key.empty()) {
             refuse(option, "a section [" + option.section + "]");
         } else if (std::find(known_sections_.begin(), known_sections_.end(), option.section) == known_sections_.end() &&
@@ -246,8 +247,7 @@ void OptionReader::refuse_part(const RawOption& option, std::string_view given, 
 }
 
 void OptionReader::problem(const RawOption& option, const std::string& text) {
-    const std::string name = printable(name_of(option));  // a key may be any text
-    problems_.push_back({option.origin, name.substr(1, name.size() - 2) + ": " + text});
+    problems_.push_back({option.origin, printable_name(name_of(option)) + ": " + text});  // a key may be any text
 }
 
 std::string OptionReader::origin(std::string_view name) const {

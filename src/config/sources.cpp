@@ -156,7 +156,7 @@ void read_toml_text(RawOptions& raw, std::string_view text, const std::string& n
         TomlReader(raw, name).read(toml::parse(text));
     } catch (const toml::parse_error& error) {
         raw.problems.push_back({name + ":" + std::to_string(error.source().begin.line),
-                                "not valid TOML: " + std::string(error.description())});
+                                "not valid TOML: " + one_line(error.description())});
         raw.complete = false;
     }
 }
@@ -164,12 +164,13 @@ void read_toml_text(RawOptions& raw, std::string_view text, const std::string& n
 void read_environment(RawOptions& raw, const Environment& environment) {
     for (const auto& [name, value] : environment) {
         if (!std::string_view(name).starts_with(environment_prefix) || is_service_link(name, value)) continue;
-        const std::string origin = "environment " + name;
+        const std::string shown = printable_name(name);
+        const std::string origin = "environment " + shown;
         const std::string_view rest = std::string_view(name).substr(environment_prefix.size());
         const std::size_t split = rest.find("__");
         if (split == std::string_view::npos || split == 0 || split + 2 == rest.size() || !is_variable_name(rest)) {
             raw.problems.push_back(
-                {origin, name + ": names no option, allowed: OUTBOX_RELAY_<SECTION>__<KEY> in capitals"});
+                {origin, shown + ": names no option, allowed: OUTBOX_RELAY_<SECTION>__<KEY> in capitals"});
             continue;
         }
         std::string section = lower(rest.substr(0, split));

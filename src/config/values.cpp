@@ -136,14 +136,23 @@ std::optional<std::string> nearest(std::string_view given, const std::vector<std
     return found;
 }
 
+std::string one_line(std::string_view text) {
+    std::string result(text);
+    for (char& letter : result) {
+        const auto code = static_cast<unsigned char>(letter);
+        if (code < 0x20 || code == 0x7f) letter = '?';
+    }
+    return result;
+}
+
 std::string printable(std::string_view text) {
     constexpr std::size_t shown_max = 80;
-    std::string result = "\"";
-    for (const char letter : text.substr(0, shown_max)) {
-        const auto code = static_cast<unsigned char>(letter);
-        result += code < 0x20 || code == 0x7f ? '?' : letter;
-    }
-    return result + (text.size() > shown_max ? "…\"" : "\"");
+    return "\"" + one_line(text.substr(0, shown_max)) + (text.size() > shown_max ? "…\"" : "\"");
+}
+
+std::string printable_name(std::string_view text) {
+    const std::string shown = printable(text);
+    return shown.substr(1, shown.size() - 2);
 }
 
 }  // namespace outbox

@@ -26,7 +26,10 @@ bool is_listen_address(std::string_view text);
 // What the operator may have meant; nothing when no name is near.
 std::optional<std::string> nearest(std::string_view given, const std::vector<std::string>& names);
 
+std::string one_line(std::string_view text);  // control characters replaced
+
 // Safe to show on one line: quoted, control characters replaced, cut where it is long.
 std::string printable(std::string_view text);
+std::string printable_name(std::string_view text);  // without the quotes
 
 }  // namespace outbox

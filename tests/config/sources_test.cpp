@@ -105,6 +105,18 @@ TEST_CASE("broken TOML does not repeat an unquoted secret") {
     CHECK(problem.find("hunter2sesame") == std::string::npos);
 }
 
+TEST_CASE("no name from outside starts a line of its own or steers a terminal") {
+    for (const Given& given : {Given{minimal_toml + "[\"re\\u001blay\"]\nworkers = 1\n"},
+                               Given{minimal_toml + "[relay]\n\"wor\\u001bkers\" = 1\n"},
+                               Given{minimal_toml, {{"OUTBOX_RELAY_LOG\n\x1b[2J", "debug"}}},
+                               Given{minimal_toml + "[relay]\nworkers = t\x1b\n"}}) {
+        const auto problems = problems_of(given);
+        REQUIRE(problems.size() == 1);
+        CHECK_MESSAGE(problems[0].find_first_of("\n\x1b") == std::string::npos, problems[0]);
+        CHECK_MESSAGE(problems[0].find('?') != std::string::npos, problems[0]);
+    }
+}
+
 TEST_CASE("a configuration file that is not there or no file is a problem") {
     RawOptions raw;
     read_toml_file(raw, "/nonexistent/relay.toml");
