@@ -127,6 +127,8 @@ bool is_consumer_only(const std::string& name) {
 }  // namespace
 
 std::optional<std::string> check_kafka_property(const std::string& name, const std::string& value) {
+    const std::string unknown = "unknown to librdkafka " + kafka_library_version();
+    if (name.find('\0') != std::string::npos) return unknown;  // librdkafka would see the name before it
     for (const Refusal& refusal : never_settable) {
         if (refusal.name == name) return "cannot be set: " + std::string(refusal.reason);
     }
@@ -138,7 +140,7 @@ std::optional<std::string> check_kafka_property(const std::string& name, const s
         case RD_KAFKA_CONF_OK:
             break;
         case RD_KAFKA_CONF_UNKNOWN:
-            return "unknown to librdkafka " + kafka_library_version();
+            return unknown;
         case RD_KAFKA_CONF_INVALID:
             return std::string(error.data());
     }

@@ -28,10 +28,12 @@ BrokerStatistics broker_statistics(string_view document) {
     constexpr string_view throttle = R"("throttle":)";
     // The brokers come before the topics, which are nearly all of the document.
     document = document.substr(0, document.find(R"("topics":)"));
+    constexpr std::int64_t most_ms = std::chrono::milliseconds(std::chrono::hours(24)).count();
     BrokerStatistics result;
     result.any_up = document.find(R"("state":"UP")") != string_view::npos;
     for (auto at = document.find(throttle); at != string_view::npos; at = document.find(throttle, at + 1))
-        result.throttled = std::max<Duration>(result.throttled, std::chrono::milliseconds(max_of(document.substr(at))));
+        result.throttled = std::max<Duration>(
+            result.throttled, std::chrono::milliseconds(std::min(max_of(document.substr(at)), most_ms)));
     return result;
 }
 

@@ -90,6 +90,8 @@ TEST_CASE("an unknown property and an invalid value are refused in librdkafka's 
     CHECK(check_kafka_property("compression.type", "zip").value_or("").find("Invalid value \"zip\"") == 0);
     CHECK(check_kafka_property("linger.ms", "soon").has_value());
     CHECK(check_kafka_property("", "x").has_value());
+    // To librdkafka this would be max.in.flight: 1000000 of them.
+    CHECK(check_kafka_property(std::string("max.in.flight\0.", 15), "").has_value());
 }
 
 TEST_CASE("the names of producer properties are known, of both kinds") {

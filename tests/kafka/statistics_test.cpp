@@ -42,6 +42,11 @@ TEST_CASE("the longest throttling of all brokers is told") {
         1500ms);
 }
 
+TEST_CASE("a time that no broker waits is a day at most") {
+    CHECK(broker_statistics(R"({"throttle":{"max":9223372036854775807}})").throttled == std::chrono::hours(24));
+    CHECK(broker_statistics(R"({"throttle":{"max":-5}})").throttled == Duration::zero());
+}
+
 TEST_CASE("a document that is cut off says what it holds") {
     CHECK(broker_statistics(R"({ "brokers":{ "b": { "state":"UP", "throttle": { "min":0, "max":)").any_up);
     CHECK(broker_statistics(R"({ "brokers":{ "b": { "throttle":)").throttled == Duration::zero());
