@@ -99,7 +99,9 @@ std::string json_members_of(const LogLine& line) {
         if (field.name == "ts") continue;
         std::visit([&](const auto& value) { json.emplace(std::string(field.name), value); }, field.value);
     }
-    return dumped(json).substr(1);
+    std::string text = dumped(json);
+    escape_what_json_leaves(text);  // people read these lines as well
+    return text.substr(1);
 }
 
 }  // namespace outbox

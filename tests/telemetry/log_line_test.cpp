@@ -57,7 +57,8 @@ TEST_CASE("text from outside cannot start a line or steer a terminal") {
         CHECK(shown.find("\\u001b[31m\\u007f\\u009b2J") != std::string::npos);
     }
     const std::string json = json_members_of(line(hostile, fields));
-    CHECK(json.find_first_of("\n\r\x1b") == std::string::npos);
+    CHECK(json.find_first_of("\n\r\x1b\x7f") == std::string::npos);
+    CHECK(json.find("\xc2\x9b") == std::string::npos);
     CHECK(parsed(line(hostile, fields))["msg"] == hostile);
 }
 
