@@ -2,6 +2,7 @@
 import functools
 import itertools
 import os
+import pathlib
 import signal
 import sys
 
@@ -61,6 +62,18 @@ def kafka(kafka_session):
         kafka_session.resume()
     except (FileNotFoundError, ProcessLookupError):
         kafka_session.start()
+
+
+@pytest.fixture(autouse=True)
+def no_sanitizer_report():
+    """A relay built with a sanitizer reports into the folder SANITIZER_REPORTS, and a report fails the test."""
+    yield
+    folder = os.environ.get("SANITIZER_REPORTS")
+    reports = []
+    for path in sorted(pathlib.Path(folder).iterdir()) if folder else ():
+        reports.append(path.read_text(errors="replace"))
+        path.unlink()
+    assert not reports, "\n".join(reports)
 
 
 class Database:

@@ -1,5 +1,6 @@
 """The relay's binary as a child process, with a configuration and a log of its own."""
 import ctypes
+import http.client
 import json
 import os
 import pathlib
@@ -7,6 +8,8 @@ import re
 import signal
 import subprocess
 import tempfile
+import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -74,7 +77,19 @@ class Relay:
             self.process = subprocess.Popen(
                 [binary(), "run", "-c", str(self.config), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**os.environ, **(environment or {})}, preexec_fn=_die_with_parent)
+        if os.environ.get("RELAY_SCRAPED"):
+            threading.Thread(target=self._scrape, args=(self.process,), daemon=True).start()
         return self
+
+    def _scrape(self, process):
+        """Every page again and again for as long as it runs: something for a thread sanitizer to look at."""
+        while process.poll() is None:
+            for page in ("/metrics", "/status", "/readyz", "/livez"):
+                try:
+                    self.http(page)
+                except (OSError, http.client.HTTPException):
+                    pass  # not up yet, stopped, or ending
+            time.sleep(0.02)
 
     def running(self):
         return self.process is not None and self.process.poll() is None
