@@ -39,6 +39,10 @@ class Consumer:
         """Everything in the topic up to its end now. Order: by offset within a partition."""
         return self._consume(topic, ["-e"], timeout)
 
+    def read_partition(self, topic, partition, offset, timeout=60):
+        """What is in the partition from that offset up to its end now."""
+        return self._consume(topic, ["-e", "-p", str(partition), "-o", str(offset)], timeout)
+
     def wait_for(self, topic, count, timeout=30):
         """Waits until the topic holds `count` records, then returns all it holds by then."""
         try:

@@ -7,7 +7,7 @@ from .waiting import free_port
 
 
 class FaultProxy:
-    """Listens on `host`:`port` and forwards to `target` (host, port), which may be set later."""
+    """Listens on `host`:`port` and forwards to `target`: (host, port), or a function that says so each time; it may be set later."""
 
     def __init__(self, target=None, host="127.0.0.1"):
         self.target = target
@@ -108,7 +108,8 @@ class FaultProxy:
         writers = {client_writer}
         self._writers.add(client_writer)
         try:
-            server_reader, server_writer = await asyncio.open_connection(*self.target)
+            host, port = self.target() if callable(self.target) else self.target
+            server_reader, server_writer = await asyncio.open_connection(host, port)
             writers.add(server_writer)
             self._writers.add(server_writer)
             pumps = [asyncio.ensure_future(self._pump(client_reader, server_writer)),

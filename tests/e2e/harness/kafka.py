@@ -1,5 +1,6 @@
 """Real Kafka brokers (scripts/kafka): one, or a cluster of three. Topics, quotas and the like are made over the wire because
 that takes milliseconds, not a JVM."""
+import functools
 import os
 import pathlib
 import re
@@ -189,15 +190,31 @@ class KafkaBroker(_Broker, _Administration):
 
 
 class KafkaCluster(_Administration):
-    """Three brokers, by their ids 1 to 3; the first is the controller and must live."""
+    """Three brokers, by their ids 1 to 3; the first is the controller and must live.
 
-    def __init__(self):
+    `links` names further listeners, each of which is behind a proxy of its own at every broker: `proxies` by name and
+    broker. "PEERS" is what the brokers use among themselves, "CONTROLLER" is how brokers 2 and 3 reach the controller."""
+
+    def __init__(self, links=()):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="outbox-relay-kafka."))
         self.brokers = {node: _Broker(self.directory / str(node)) for node in (1, 2, 3)}
+        # Brokers need each other to come up, so where a proxy leads to is looked up when somebody asks.
+        self.proxies = {name: {node: FaultProxy(functools.partial(self._target, name, node)) for node in self.brokers}
+                        for name in links}
 
     def start(self):
-        _script("cluster", self.directory)
+        _script("cluster", self.directory, *(f"{name}={','.join(str(proxy.port) for proxy in proxies.values())}"
+                                             for name, proxies in self.proxies.items()))
         return self
+
+    def _target(self, name, node):
+        path = self.directory / "controller" if name == "CONTROLLER" else self.brokers[node].directory / name.lower()
+        host, port = path.read_text().strip().rsplit(":", 1)
+        return host, int(port)
+
+    def proxied(self, name):
+        """What a client of that listener is told."""
+        return ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.proxies[name].values())
 
     @property
     def bootstrap(self):
@@ -214,6 +231,9 @@ class KafkaCluster(_Administration):
         try:
             _script("stop", self.directory)
         finally:
+            for proxies in self.proxies.values():
+                for proxy in proxies.values():
+                    proxy.close()
             shutil.rmtree(self.directory, ignore_errors=True)
 
 

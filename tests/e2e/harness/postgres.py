@@ -70,12 +70,12 @@ class PostgresServer:
     def running(self):
         return self._process is not None and self._process.poll() is None
 
-    def start(self, wait=True):
+    def start(self, wait=True, environment=None):
         # A child of ours and not pg_ctl's orphan: after SIGKILL somebody has to collect it, or its pid blocks the restart.
         with open(self.directory / "log", "ab") as log:
             self._process = subprocess.Popen([self._bin / "postgres", "-D", self._data], cwd=self.directory,
                                              stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                                             **self._account)
+                                             env={**os.environ, **(environment or {})}, **self._account)
 
         def answers():
             if not self.running():
@@ -111,11 +111,12 @@ class PostgresServer:
 
     # --- replication ---
 
-    def copy(self, primary):
-        """Becomes a copy of `primary` that follows it, whatever was here before; not started yet."""
+    def copy(self, primary, port=None):
+        """Becomes a copy of `primary` that follows it, whatever was here before; not started yet. `port` is where it
+        finds the primary, when that is behind a proxy."""
         shutil.rmtree(self._data, ignore_errors=True)
         self._run("pg_basebackup", "-D", self._data, "-X", "stream", "-c", "fast", "-N", "-R", "-d",
-                  f"host=127.0.0.1 port={primary.port} user=postgres application_name=standby")
+                  f"host=127.0.0.1 port={port or primary.port} user=postgres application_name=standby")
         self._write_settings({"synchronous_standby_names": "''", **self._settings})
 
     def promote(self):
