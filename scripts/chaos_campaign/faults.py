@@ -275,3 +275,5 @@ _KINDS = {
     "failover": failover, "partition-standby": partition_standby, "disk-full-postgres": disk_full_postgres,
     "clock-postgres": clock_postgres,
 }
+
+KNOWN = set(_KINDS)

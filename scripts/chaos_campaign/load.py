@@ -38,8 +38,9 @@ class Load:
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._working = False
-        self._resting = 0
+        self._resting = set()
         self._round = 0
+        self._prepared = None
         self.commits = {}
         self.in_doubt = 0
         self.failures = []
@@ -61,8 +62,9 @@ class Load:
         """Every transaction is over when it returns."""
         with self._changed:
             self._working = False
-            if not self._changed.wait_for(lambda: self._resting == len(self._threads), timeout):
-                raise RuntimeError(f"a writer is still busy after {timeout} s")
+            if not self._changed.wait_for(lambda: len(self._resting) == len(self._threads), timeout):
+                busy = [thread.name for thread in self._threads if thread.name not in self._resting]
+                raise RuntimeError(f"still busy after {timeout} s: {', '.join(busy)}")
         if self.failures:
             raise self.failures[0]
 
@@ -75,10 +77,10 @@ class Load:
         """Waits while the load rests."""
         with self._changed:
             if not self._working:
-                self._resting += 1
+                self._resting.add(threading.current_thread().name)
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._working or self._stop.is_set())
-                self._resting -= 1
+                self._resting.discard(threading.current_thread().name)
         return not self._stop.is_set()
 
     def _nap(self, seconds):
@@ -141,36 +143,37 @@ class Load:
             self._commit(connection, event_ids)
 
     def _prepare(self, connection, dice, number):
+        if self._prepared:  # a transaction is prepared, or may be: that comes first, for it holds locks
+            self._finish(connection)
+            return
         with connection.cursor() as cursor:
             event_ids = self._insert(cursor, [f"prepared-{dice.randrange(4)}"], dice)
-            gid = f"chaos-{uuid.uuid4()}"
-            cursor.execute("PREPARE TRANSACTION %s", (gid,))
+            verb = "ROLLBACK" if dice.random() < 0.2 else "COMMIT"
+            self._prepared = (verb, f"chaos-{uuid.uuid4()}", event_ids)
+            cursor.execute("PREPARE TRANSACTION %s", (self._prepared[1],))
         connection.rollback()
         self._nap(dice.uniform(0.1, 2.0))
-        verb = "ROLLBACK" if dice.random() < 0.2 else "COMMIT"
-        while True:  # the second half has to happen, whatever comes between
-            try:
-                connection = connection if not connection.closed else self._connect()
-                finish_prepared(connection, verb, gid)
-                break
-            except psycopg2.Error:
-                _close(connection)
-                self._stop.wait(0.2)
-                if self._stop.is_set():
-                    return
-        if verb == "COMMIT":
+        self._finish(connection)
+        self._nap(dice.uniform(0.1, 1.0))
+
+    def _finish(self, connection):
+        verb, gid, event_ids = self._prepared
+        if finish_prepared(connection, verb, gid) and verb == "COMMIT":
             at = time.time()
             self.commits.update((event_id, at) for event_id in event_ids)
-        self._nap(dice.uniform(0.1, 1.0))
+        self._prepared = None
 
 
 def finish_prepared(connection, verb, gid):
+    """Whether it was there; where it is not, it was never prepared or an answer was lost."""
+    connection.rollback()
     connection.autocommit = True
     try:
         with connection.cursor() as cursor:
             cursor.execute(f"{verb} PREPARED %s", (gid,))
+        return True
     except psycopg2.errors.UndefinedObject:
-        pass  # the answer of an earlier try was lost
+        return False
     finally:
         if not connection.closed:
             connection.autocommit = False

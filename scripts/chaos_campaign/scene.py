@@ -86,7 +86,7 @@ class Databases:
     """A primary and its synchronous standby, which change places: no commit that was answered is lost by a failover."""
 
     def __init__(self, directory):
-        settings = {"max_wal_size": "'64MB'", "min_wal_size": "'32MB'", "wal_recycle": "off", "shared_buffers": "'64MB'",
+        settings = {"max_wal_size": "'64MB'", "min_wal_size": "'32MB'", "wal_keep_size": "'160MB'", "wal_recycle": "off", "shared_buffers": "'64MB'",
                     "wal_retrieve_retry_interval": "'300ms'", "wal_receiver_timeout": "'4s'", "wal_sender_timeout": "'4s'",
                     "autovacuum_naptime": "'5s'", "max_prepared_transactions": "20", "checkpoint_timeout": "'60s'"}
         self._settings = settings
@@ -100,7 +100,7 @@ class Databases:
         owner = _postgres_account()
         for name in ("a", "b"):
             folder = self._directory / f"postgres-{name}"
-            self.disks.append(Disk(folder / "data", 500, owner))
+            self.disks.append(Disk(folder / "data", 800, owner))
             self.servers.append(PostgresServer(self._settings, directory=folder))
             self.links.append(FaultProxy(("127.0.0.1", self.servers[-1].port)))
         self.primary, self.standby = self.servers
@@ -113,7 +113,8 @@ class Databases:
         self.follow()
 
     def follow(self):
-        self.primary.configure(synchronous_standby_names="'*'")
+        if self.primary.execute("SHOW synchronous_standby_names") != [("*",)]:
+            self.primary.configure(synchronous_standby_names="'*'")
         self.in_sync()
 
     def in_sync(self, timeout=30):
@@ -152,11 +153,16 @@ class Databases:
         eventually(lambda: self.primary.execute("SELECT 1"), 30, "Postgres answers")
         if not self.standby.running():
             self.standby.start()
+        try:
+            self.in_sync(20)
+        except AssertionError:  # it has missed what the primary no longer has
+            self.rebuild()
 
     def connect(self, user="outbox_app", autocommit=False):
         ports = ",".join(str(server.port) for server in self.servers)
         connection = psycopg2.connect(host="127.0.0.1,127.0.0.1", port=ports, dbname=DATABASE, user=user, connect_timeout=3,
-                                      target_session_attrs="read-write", tcp_user_timeout=10_000)
+                                      target_session_attrs="read-write", tcp_user_timeout=10_000,
+                                      options="-c lock_timeout=15s")
         connection.autocommit = autocommit
         return connection
 
