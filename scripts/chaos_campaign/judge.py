@@ -53,9 +53,8 @@ def judge(committed, arrivals, committed_before=lambda event_ids: set()):
     return findings
 
 
-def longest_wait(commits, first_seen, since=0.0):
-    """Seconds from the commit to the broker, of what arrived later than `since`. `commits` is {event id: when its COMMIT
-    had returned}; an event whose answer got lost has no such time."""
-    waits = [first_seen[event_id].at - at for event_id, at in commits.items()
-             if event_id in first_seen and first_seen[event_id].at >= since]
-    return max(waits, default=0.0)
+def longest_wait(commits, arrived, since=0.0):
+    """Seconds from the commit to the arrival, of what arrived later than `since`. `commits` is {event id: when its COMMIT
+    had returned}; an event whose answer got lost has no such time. `arrived` is {event id: when}."""
+    waits = [arrived[event_id] - at for event_id, at in commits.items() if arrived.get(event_id, -1.0) >= since]
+    return max(0.0, max(waits, default=0.0))

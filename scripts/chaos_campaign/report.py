@@ -2,7 +2,10 @@
 from chaos_campaign.schedule import KINDS
 
 TOGETHER = "several at once"
-HEADS = ("fault", "rounds", "events", "lost", "phantom", "reordered", "duplicated", "allowed", "fault lasted", "longest stall")
+HEADS = ("fault", "rounds", "events", "lost", "phantom", "reordered", "duplicated", "allowed", "fault lasted", "longest stall",
+         "until read")
+SUMS = ("rounds", "events", "lost", "phantom", "reordered", "duplicated", "allowed")
+TIMES = ("lasted", "stall", "unread")
 MARK = "<!-- the table: scripts/chaos --markdown writes it -->"
 
 
@@ -11,13 +14,12 @@ def rows(outcomes):
     lines = {}
     for outcome in outcomes:
         name = outcome.kinds[0] if len(outcome.kinds) == 1 else TOGETHER
-        line = lines.setdefault(name, {"fault": name, **dict.fromkeys(("rounds", "events", "lost", "phantom", "reordered",
-                                                                        "duplicated", "allowed"), 0),
-                                       "lasted": 0.0, "stall": 0.0})
+        line = lines.setdefault(name, {"fault": name, **dict.fromkeys(SUMS, 0),
+                                       **dict.fromkeys(TIMES, 0.0)})
         line["rounds"] += 1
-        for column in ("events", "lost", "phantom", "reordered", "duplicated", "allowed"):
+        for column in SUMS[1:]:
             line[column] += getattr(outcome, column)
-        for column in ("lasted", "stall"):
+        for column in TIMES:
             line[column] = max(line[column], getattr(outcome, column))
     return [lines[name] for name in (*KINDS, TOGETHER) if name in lines]
 
@@ -32,14 +34,12 @@ def injected(outcomes):
 
 
 def _cells(line):
-    return (line["fault"], *(f"{line[name]:,}" for name in ("rounds", "events", "lost", "phantom", "reordered", "duplicated",
-                                                             "allowed")), f"{line['lasted']:.1f} s", f"{line['stall']:.1f} s")
+    return (line["fault"], *(f"{line[name]:,}" for name in SUMS), *(f"{line[name]:.1f} s" for name in TIMES))
 
 
 def total(lines):
-    whole = {"fault": "all", **{name: sum(line[name] for line in lines) for name in
-                                ("rounds", "events", "lost", "phantom", "reordered", "duplicated", "allowed")}}
-    return {**whole, **{name: max((line[name] for line in lines), default=0.0) for name in ("lasted", "stall")}}
+    whole = {"fault": "all", **{name: sum(line[name] for line in lines) for name in SUMS}}
+    return {**whole, **{name: max((line[name] for line in lines), default=0.0) for name in TIMES}}
 
 
 def table(outcomes):

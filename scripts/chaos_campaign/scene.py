@@ -15,6 +15,7 @@ import psycopg2
 
 from chaos_campaign.load import SCHEMA, TOPIC
 from chaos_campaign.schedule import LEASE
+from chaos_campaign.watching import Reader
 from harness.consumer import Consumer
 from harness.fault_proxy import FaultProxy
 from harness.kafka import KafkaCluster
@@ -169,6 +170,10 @@ class Databases:
     def execute(self, statement, parameters=None):
         return self.primary.execute(statement, parameters, DATABASE)
 
+    def clock(self):
+        """What time the primary thinks it is."""
+        return self.primary.execute("SELECT extract(epoch FROM clock_timestamp())::float8")[0][0]
+
     def remove(self):
         for link in self.links:
             link.close()
@@ -211,9 +216,11 @@ class Seat:
     def wait_ready(self, timeout=40):
         self.relay.wait_ready(timeout)
 
-    def terminate(self):
-        """SIGTERM; how it ended."""
-        return self.relay.stop(40)
+    def end(self):
+        """SIGTERM, which it has to obey."""
+        code = self.relay.stop(60)
+        if code != 0:
+            raise RuntimeError(f"{self.name} ended with {code} on SIGTERM")
 
     def news(self):
         """The events that its log has got since the last time."""
@@ -249,7 +256,7 @@ class Scene:
         self.seats = []
         self.postgres_clock = Clock(self.directory / "postgres.clock")
         self.broker_disk = None
-        self.consumer = None
+        self.consumer = self.reader = None
         self._offsets = [0] * PARTITIONS
 
     def start(self):
@@ -264,6 +271,7 @@ class Scene:
         self.kafka.create_topic(TOPIC, PARTITIONS, 3, min_insync_replicas=2, message_timestamp_type="LogAppendTime",
                                 segment_bytes=8 << 20, retention_bytes=32 << 20)
         self.consumer = Consumer(self.kafka.bootstrap)
+        self.reader = Reader(self.kafka.bootstrap, TOPIC)
         done = run_command("migrate", "up", "--grant-relay", "outbox_relay", "--grant-app", "outbox_app", "--set",
                            f"postgres.dsn={self.databases.primary.dsn(DATABASE)}")
         if done.returncode != 0:
@@ -281,12 +289,16 @@ class Scene:
         """That many relays run; with clocks that can be stepped, they are all started anew."""
         for number, seat in enumerate(self.seats):
             if seat.running() and (number >= count or faked_clocks):
-                seat.terminate()
+                seat.end()
             if number < count and not seat.running():
                 seat.start(faked_clocks)
-        for seat in self.seats[:count]:
-            seat.wait_ready()
-        eventually(lambda: self.shares() == _even(count), 30, f"{count} relays share the lanes")
+        self.shared()
+
+    def shared(self):
+        """All relays are ready, and own what is theirs."""
+        for seat in self.running:
+            seat.wait_ready(60)
+        eventually(lambda: self.shares() == _even(len(self.running)), 30, "the relays share the lanes")
 
     def shares(self):
         return sorted(count for (count,) in self.databases.execute(
@@ -306,13 +318,15 @@ class Scene:
         self.postgres_clock.step(0)
 
     def whole(self, timeout=60):
-        """Every partition has all its replicas, and the standby follows."""
+        """Every partition has all its replicas, every broker leads its share, and the standby follows."""
         def replicated():
             done = subprocess.run(["kcat", "-b", self.kafka.bootstrap, "-L", "-m", "5", "-t", TOPIC], capture_output=True,
                                   text=True, check=True)
             return len(re.findall(r"isrs: \d+,\d+,\d+$", done.stdout, re.MULTILINE)) == PARTITIONS
 
         eventually(replicated, timeout, "every partition has its three replicas in sync", interval=0.2)
+        self.kafka.spread_leaders()
+        eventually(lambda: len(set(self.kafka.leaders(TOPIC).values())) == 3, timeout, "every broker leads", interval=0.2)
         self.databases.in_sync(timeout)
 
     def backlog(self):
@@ -344,6 +358,8 @@ class Scene:
                     (folder / f"{name}.log").write_bytes(log.read())
 
     def close(self):
+        if self.reader:
+            self.reader.close()
         for what in [*(seat.close for seat in self.seats), self.kafka_close, self.databases.remove]:
             try:
                 what()

@@ -118,7 +118,8 @@ def test_a_repetition_of_an_earlier_round_is_a_duplicate_and_not_a_phantom():
 
 
 def test_the_longest_wait_is_from_the_commit_to_the_broker_and_later_repetitions_do_not_count():
-    seen = judge(COMMITTED, arrivals("a1", "b1", "a2", "a3", "a1")).first_seen  # at 100, 101, 102, 103
+    first_seen = judge(COMMITTED, arrivals("a1", "b1", "a2", "a3", "a1")).first_seen  # at 100, 101, 102, 103
+    seen = {event_id: arrival.at for event_id, arrival in first_seen.items()}
     commits = {"a1": 10.0, "b1": 100.5, "a2": 100.8, "a3": 102.9}
     assert longest_wait(commits, seen) == 90.0
     assert longest_wait(commits, seen, since=100.5) == pytest.approx(1.2)
@@ -131,7 +132,7 @@ def outcome(number, *kinds, **figures):
     return Outcome(Round(number, 2, tuple(Fault(kind, 0.0, 1.0, 0, 0) for kind in kinds)), **figures)
 
 
-OUTCOMES = [outcome(1, "relay-kill", events=1000, duplicated=3, allowed=1000, stall=2.5, lasted=5.0),
+OUTCOMES = [outcome(1, "relay-kill", events=1000, duplicated=3, allowed=1000, stall=2.5, unread=2.6, lasted=5.0),
             outcome(2, "relay-kill", events=500, lost=1, stall=1.5, lasted=6.0),
             outcome(3, "failover", "delay", events=10, reordered=2)]
 
@@ -139,7 +140,7 @@ OUTCOMES = [outcome(1, "relay-kill", events=1000, duplicated=3, allowed=1000, st
 def test_the_table_adds_up_a_kind_that_came_alone_and_takes_the_longest_times():
     alone, together = report.rows(OUTCOMES)
     assert alone == {"fault": "relay-kill", "rounds": 2, "events": 1500, "lost": 1, "phantom": 0, "reordered": 0,
-                     "duplicated": 3, "allowed": 1000, "lasted": 6.0, "stall": 2.5}
+                     "duplicated": 3, "allowed": 1000, "lasted": 6.0, "stall": 2.5, "unread": 2.6}
     assert (together["fault"], together["rounds"], together["reordered"]) == (report.TOGETHER, 1, 2)
     assert {kind: count for kind, count in report.injected(OUTCOMES).items() if count} == {
         "relay-kill": 2, "failover": 1, "delay": 1}

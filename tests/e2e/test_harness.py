@@ -111,6 +111,14 @@ def test_the_consumer_tells_null_from_empty(kafka, topic, consumer):
     assert (third.key, third.payload) == (None, b"y")
 
 
+def test_a_partition_is_read_from_an_offset_to_its_end(kafka, topic, consumer):
+    for payload in (b"a", b"b", b"c"):
+        produce(kafka, topic, payload, "-p", "2")
+    assert [record.payload for record in consumer.read_partition(topic, 2, 1)] == [b"b", b"c"]
+    assert consumer.read_partition(topic, 2, 3) == []
+    assert consumer.read_partition(topic, 1, 0) == []
+
+
 def test_the_consumer_waits_for_records_and_says_how_many_came(kafka, topic, consumer):
     assert consumer.read(topic) == []
     produce(kafka, topic, b"one")
@@ -244,6 +252,21 @@ def test_the_proxy_cuts_connections_and_takes_new_ones(echo):
     echo.cut()
     with pytest.raises(ConnectionResetError):
         first.recv(100)
+    dial(echo).close()
+
+
+def test_where_the_proxy_leads_to_may_be_said_later(echo):
+    target, known = echo.target, []
+
+    def look_up():
+        if not known:
+            raise FileNotFoundError("nobody has said so yet")
+        return known[0]
+
+    echo.target = look_up
+    with socket.create_connection(("127.0.0.1", echo.port), timeout=5) as early:
+        assert early.recv(100) == b""
+    known.append(target)
     dial(echo).close()
 
 

@@ -19,7 +19,7 @@ _TOPIC_ALREADY_EXISTS = 36
 _UNKNOWN_TOPIC = 3
 # Of the protocol's ACLs: kind of resource, kind of name, operations, permissions.
 _TOPIC, _LITERAL, _ANY, _ALL, _WRITE, _DENY, _ALLOW = 2, 3, 1, 2, 4, 2, 3
-_CREATE_TOPICS, _DELETE_TOPICS, _ALTER_CLIENT_QUOTAS = 19, 20, 49
+_CREATE_TOPICS, _DELETE_TOPICS, _ELECT_LEADERS, _ALTER_CLIENT_QUOTAS = 19, 20, 43, 49
 
 
 def newer_librdkafka():
@@ -101,6 +101,10 @@ class _Administration:
                               check=True)
         found = re.findall(r"partition (\d+), leader (\d+),", done.stdout)
         return {int(partition): int(leader) for partition, leader in found}
+
+    def spread_leaders(self):
+        """Each broker leads what it led at first, where it can: one that was away leads nothing for a while."""
+        self._request(_ELECT_LEADERS, 0, struct.pack(">ii", -1, 10_000))
 
     def limit_producers(self, bytes_per_second):
         """A quota for each producer; None takes it away."""
