@@ -88,18 +88,28 @@ inline constexpr std::array statements{
                   "AND started_at > clock_timestamp() - interval '15 minutes' ORDER BY seen_at DESC LIMIT 1000"},
     // One statement says "I live", renews every lease, and counts the fleet. Only the database's clock decides.
     // Workers not seen for an hour, or for twenty lifetimes, are forgotten on the way: until then they tell of crashes.
-    StatementText{Statement::renew, "renew", "outbox.lane",
-                  "WITH alive AS (INSERT INTO outbox.relay (id, host, pid, version, seen_at, lease_ttl_ms, "
-                  "in_flight_rows, control_revision) "
-                  "VALUES ($1::uuid, $3::text, $4::int4, $5::text, clock_timestamp(), $2::int8, $6::int4, $7::int8) "
-                  "ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), in_flight_rows = $6, "
-                  "control_revision = $7), "
-                  "forgotten AS (DELETE FROM outbox.relay WHERE id <> $1 AND "
-                  "seen_at < clock_timestamp() - greatest($2 * interval '20 milliseconds', interval '1 hour')), "
-                  "renewed AS (UPDATE outbox.lane SET expires_at = clock_timestamp() + $2 * interval '1 millisecond' "
-                  "WHERE owner = $1 RETURNING lane), " OUTBOX_OTHERS
-                  "SELECT coalesce((SELECT bit_or(1::int8 << lane::int4) FROM renewed), 0), "
-                  "1 + (SELECT count(*) FROM others), (SELECT count(*) FROM others WHERE id < $1), clock_timestamp()"},
+    // Times that no living worker can have left are mended: the clock was ahead, and was set back. Who lives renews its
+    // own; one that has died would keep its lanes, and its share of them, until the clock is there again.
+    StatementText{
+        Statement::renew, "renew", "outbox.lane",
+        "WITH alive AS (INSERT INTO outbox.relay (id, host, pid, version, seen_at, lease_ttl_ms, "
+        "in_flight_rows, control_revision) "
+        "VALUES ($1::uuid, $3::text, $4::int4, $5::text, clock_timestamp(), $2::int8, $6::int4, $7::int8) "
+        "ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), in_flight_rows = $6, "
+        "control_revision = $7), "
+        "forgotten AS (DELETE FROM outbox.relay WHERE id <> $1 AND "
+        "seen_at < clock_timestamp() - greatest($2 * interval '20 milliseconds', interval '1 hour')), "
+        "renewed AS (UPDATE outbox.lane SET expires_at = clock_timestamp() + $2 * interval '1 millisecond' "
+        "WHERE owner = $1 RETURNING lane), "
+        "ahead AS (UPDATE outbox.relay SET seen_at = clock_timestamp() WHERE id IN (SELECT id "
+        "FROM outbox.relay WHERE id <> $1 AND seen_at > clock_timestamp() + $2 * interval '1 millisecond' "
+        "FOR UPDATE SKIP LOCKED)), "
+        "overlong AS (UPDATE outbox.lane SET expires_at = clock_timestamp() + ttl FROM (SELECT l.lane AS late, "
+        "greatest($2, r.lease_ttl_ms) * interval '1 millisecond' AS ttl FROM outbox.lane AS l "
+        "LEFT JOIN outbox.relay AS r ON r.id = l.owner WHERE l.owner <> $1 AND l.expires_at > clock_timestamp() "
+        "+ greatest($2, r.lease_ttl_ms) * interval '2 milliseconds' FOR UPDATE OF l SKIP LOCKED) AS found "
+        "WHERE lane = late), " OUTBOX_OTHERS "SELECT coalesce((SELECT bit_or(1::int8 << lane::int4) FROM renewed), 0), "
+        "1 + (SELECT count(*) FROM others), (SELECT count(*) FROM others WHERE id < $1), clock_timestamp()"},
     // Free or expired lanes, up to this worker's share. SKIP LOCKED: two workers that look at once take different
     // lanes instead of waiting for each other. The epoch goes up with every change of owner.
     StatementText{

@@ -213,6 +213,40 @@ TEST_CASE("a renewal after a release does not bring the lease back") {
     CHECK(number(client, "SELECT count(*) FROM outbox.lane WHERE owner IS NULL AND expires_at = '-infinity'") == 64);
 }
 
+TEST_CASE("what a worker leaves behind that died while the clock was ahead ends a lease after the clock is set back") {
+    const PostgresDatabase database;
+    Client client = database.connect();
+    SessionDriver first(database.settings(), 1);
+    SessionDriver second(database.settings(), 2);
+    renew(first);
+    renew(second);
+    REQUIRE(acquire(first).size() == 32);
+    REQUIRE(acquire(second).size() == 32);
+    const auto left_until = [&] {
+        return number(
+            client,
+            "SELECT extract(epoch FROM max(expires_at) - clock_timestamp())::int8 FROM outbox.lane WHERE owner "
+            "= '00000000-0000-0000-0000-000000000002'");
+    };
+    const std::int64_t lease = left_until();
+    renew(first);
+    CHECK(left_until() <= lease);  // nobody touches a lease that may be trusted
+
+    client.execute("UPDATE outbox.relay SET seen_at = seen_at + interval '1 hour'");
+    client.execute("UPDATE outbox.lane SET expires_at = expires_at + interval '1 hour'");
+    CHECK(renew(first).size() == 32);
+    CHECK(left_until() <= lease);
+    CHECK(left_until() >= lease - 10);  // its owner may live, and trust it
+    CHECK(number(client, "SELECT count(*) FROM outbox.relay WHERE seen_at > clock_timestamp()") == 0);
+    CHECK(renew(second).size() == 32);
+
+    // The owner of a long lease is given as much of it as it may count on.
+    client.execute("UPDATE outbox.relay SET lease_ttl_ms = 3600000");
+    client.execute("UPDATE outbox.lane SET expires_at = clock_timestamp() + interval '1 hour'");
+    renew(first);
+    CHECK(left_until() > 3500);
+}
+
 TEST_CASE("when a worker leaves, the others' share grows at once") {
     const PostgresDatabase database;
     SessionDriver first(database.settings(), 1);
