@@ -38,7 +38,7 @@ KINDS = {
     "failover": Kind("postgres", (0.5, 2.0), "kill -9 of Postgres, its standby is promoted, a new standby is made"),
     "partition-standby": Kind("postgres", (2.0, 5.0), "primary and standby do not hear each other, so no commit returns"),
     "disk-full-postgres": Kind("postgres", (2.0, 4.0), "the disk of Postgres is full, until it is emptied"),
-    "clock-postgres": Kind("postgres", (2.0, 4.0), "the clock of Postgres's host steps, and steps back"),
+    "clock-postgres": Kind("postgres", (3.0, 6.0), "the clock of Postgres's host steps, and steps back"),
 }
 
 # Their figures have a limit of their own, which holds where nothing else happens.
