@@ -14,48 +14,14 @@
 
 #include "core/messages.hpp"
 #include "core/topics.hpp"
+#include "sim/postgres_answer.hpp"
 #include "sim/postgres_tables.hpp"
 
 namespace outbox::sim {
 
 class PostgresModel {
 public:
-    struct FleetLeft {};
-    struct NoteTaken {};
-
-    // The spans of `event` point into the vectors beside it, and stay valid when the answer is moved.
-    struct Answer {
-        Answer() = default;
-        Answer(Answer&&) noexcept = default;
-        Answer& operator=(Answer&&) noexcept = default;
-        Answer(const Answer&) = delete;
-        Answer& operator=(const Answer&) = delete;
-        ~Answer() = default;
-
-        std::variant<SessionOpened, LeasesRenewed, LanesAcquired, LanesReleased, FleetLeft, RowsRead, ProbeAnswered,
-                     RowsDeleted, DeleteRefused, RowsBuried, BurialRefused, ControlRead, BlockedKeysRead, CrashesRead,
-                     NoteTaken>
-            event;
-        std::vector<RowHead> heads{};
-        std::vector<MessageRow> rows{};  // what `heads` are the heads of: by these the broker gets them
-        std::vector<Holder> holders{};
-        std::vector<Attempt> attempts{};
-        std::vector<KeyBlock> blocked{};
-        std::vector<std::string> names{};
-        std::vector<std::string_view> paused_topics{};
-        std::int64_t database_now_us = 0;  // with LeasesRenewed
-        std::size_t deleted = 0;           // with RowsDeleted
-        std::uint64_t examined = 0;        // with RowsRead: rows walked, the dead and the other lanes' too
-
-    private:
-        friend class PostgresModel;
-        struct Blocked {
-            std::string topic, key;
-            RowId row;
-            std::uint8_t lane;
-        };
-        std::vector<Blocked> blocked_text_{};
-    };
+    using Answer = PostgresAnswer;
 
     explicit PostgresModel(std::vector<std::string> topics = {"orders"});
 
@@ -109,7 +75,8 @@ public:
     void unblock_all();
 
     // ---- the server ----
-    void restart();  // sessions are cut, open writers rolled back; prepared ones go by another name afterwards
+    void restart(std::int64_t ids_skipped =
+                     0);  // sessions are cut, open writers rolled back; prepared ones go by another name afterwards
     // A standby that lacks the last commits takes over. The ids drawn for them are drawn again, after `ids_skipped`.
     void failover(std::size_t commits_lost, std::int64_t ids_skipped = 0);
     // Before Postgres 14.1 a prepared transaction lost its virtual transaction id at once, not at the next restart.
@@ -176,7 +143,7 @@ private:
         Kind kind = Kind::statement;
         WriterId writer_id = 0;
         Writer writer{};
-        std::vector<MessageRow> inserted{};
+        std::vector<RowId> inserted{};
         std::vector<MessageRow> removed{};
         std::optional<Fleet> fleet{};
         std::optional<Operators> operators{};
@@ -184,7 +151,7 @@ private:
         std::int64_t highest_id = 0;
     };
 
-    bool waits(const Command& command) const;
+    bool waits(const WorkerName& worker, const Command& command) const;
     Answer run(SessionId session, Command& command);
     Answer renew(const WorkerName& worker, const RenewLeases& action, Instant sent_at);
     Answer acquire(const WorkerName& worker, Instant sent_at);
@@ -192,34 +159,35 @@ private:
     void leave(const WorkerName& worker);
     Answer read(const WorkerName& worker, const Command& command, const ReadRows& action);
     bool wanted(const MessageRow& row, const Command& command, const ReadRows& action);
+    void complete(RowHead& head, const MessageRow& row, Topics& topics) const;
     std::uint64_t dead_between(RowId after, RowId upto) const;
     Answer probe_holders(Answer answer) const;
     Answer remove(SessionId session, const Command& command);
-    Answer bury(SessionId session, const BuryRow& action, const std::string& code);
+    void bury(SessionId session, const BuryRow& action, const std::string& code);
     Answer control() const;
     Answer control_topics(Answer answer) const;
     Answer blocked_keys() const;
     Answer crashes(const WorkerName& worker) const;
     void note(const WorkerName& worker, std::optional<RowId> from, std::optional<RowId> upto);
+    bool is_blocked(const MessageRow& row) const;
     void forget_crashes(const WorkerName& worker);
     BlockedDigest blocked_digest() const;
     WorkerRow* worker_row(const EventId& id);
     std::pair<std::uint32_t, std::uint32_t> living_and_rank(const WorkerName& worker) const;
 
-    void cut_all();
-    void end_writers(bool all);
+    void end_everything();
     void take_back(Undo undo);
     Undo& log(Undo::Kind kind);
-    Undo& log_fleet();
-    Undo& log_operators();
-    void bury_dead(const MessageRow& row);
-    void put_back(const MessageRow& row);
+    void log_fleet();
+    void log_operators();
+    void add_dead(RowId id, std::uint64_t died);
+    void put_back(const MessageRow& row, EventHistory::State state);
     void gone(const MessageRow& row, EventHistory::State state, SessionId by);
     void owner_changed(std::uint8_t lane);
     std::vector<MessageRow>::iterator position(RowId id);
     MessageRow* committed(RowId id, const EventId& event_id);
     std::uint8_t lane_of(const NewRow& row, RowId id) const;
-    ControlRow& changed_control(std::string_view topic);
+    ControlRow& upserted_control(std::string_view topic);
     void violation(std::string what) { violations_.push_back(std::move(what)); }
 
     std::vector<std::string> topics_;
@@ -246,7 +214,7 @@ private:
     ReaderId last_reader_ = 0;
     std::uint64_t step_ = 0;  // orders deaths and snapshots
 
-    std::vector<Session> sessions_;
+    std::deque<Session> sessions_;
     std::deque<Undo> undo_;
     std::vector<EventHistory> history_;
     std::vector<OwnerChange> owner_changes_;

@@ -1,0 +1,224 @@
+#include "sim/postgres_model.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/invariant.hpp"
+#include "core/key_hash.hpp"
+#include "core/overloaded.hpp"
+
+namespace outbox::sim {
+
+PostgresModel::PostgresModel(std::vector<std::string> topics) : topics_(std::move(topics)), history_(1) {}
+
+std::int64_t PostgresModel::clock_us() const {
+    constexpr std::int64_t some_years_us = 800'000'000'000'000;
+    const auto since_start = true_now_.time_since_epoch() + clock_offset_;
+    return some_years_us + std::chrono::duration_cast<std::chrono::microseconds>(since_start).count();
+}
+
+// ---- names -----------------------------------------------------------------------------------------------------
+
+TopicName PostgresModel::topic_named(std::string_view name) {
+    const auto found = std::find(topics_.begin(), topics_.end(), name);
+    if (found != topics_.end()) return static_cast<TopicName>(found - topics_.begin());
+    topics_.emplace_back(name);
+    return static_cast<TopicName>(topics_.size() - 1);
+}
+
+std::string PostgresModel::key_text(const MessageRow& row) {
+    require_invariant(row.key >= 0, "a row without a key has no text of it");
+    std::string text = "k" + std::to_string(row.key);
+    if (row.long_key) text.append(2000, 'x');
+    return text;
+}
+
+EventId PostgresModel::event_id(std::uint64_t event) {
+    EventId id{0xe7};
+    for (std::size_t i = 0; i < 8; ++i) id[15 - i] = static_cast<std::uint8_t>(event >> (8 * i));
+    return id;
+}
+
+std::uint64_t PostgresModel::event_of(const EventId& id) {
+    std::uint64_t event = 0;
+    for (std::size_t i = 8; i < 16; ++i) event = event << 8U | id[i];
+    return event;
+}
+
+std::uint8_t PostgresModel::lane_of(const NewRow& row, RowId id) const {
+    if (row.key < 0) return static_cast<std::uint8_t>(id.value % lane_count);
+    const auto key = static_cast<std::size_t>(row.key);
+    if (!row.long_key && key < lanes_of_keys_.size()) return lanes_of_keys_[key];
+    return static_cast<std::uint8_t>(key % lane_count);
+}
+
+// ---- sessions --------------------------------------------------------------------------------------------------
+
+SessionId PostgresModel::connect(const WorkerName& worker) {
+    sessions_.push_back({.worker = worker});
+    sessions_.back().commands.push_back({.action = Open{}, .sent_at = {}});
+    return static_cast<SessionId>(sessions_.size() - 1);
+}
+
+void PostgresModel::cut(SessionId id, std::size_t reached) {
+    Session& session = sessions_.at(id);
+    session.connected = false;
+    session.answers.clear();
+    while (session.commands.size() > reached) session.commands.pop_back();
+}
+
+void PostgresModel::send(SessionId id, const Action& action, const Topics& topics, Instant now) {
+    Session& session = sessions_.at(id);
+    if (!session.connected) return violation("a statement was sent without a session");
+    Command command{.action = Open{}, .sent_at = now};
+    std::visit(Overloaded{[&](const Publish&) { violation("records were sent to the database"); },
+                          [&](const auto& other) { command.action = other; }},
+               action);
+    if (std::holds_alternative<Open>(command.action)) return;
+    if (const auto* read = std::get_if<ReadRows>(&action)) {
+        command.known.assign(read->known.begin(), read->known.end());
+        for (const TopicIndex topic : read->without) command.without.push_back(topic_named(topics[topic].name));
+        if (read->topic) command.topic = topic_named(topics[*read->topic].name);
+    }
+    if (const auto* rows = std::get_if<DeleteRows>(&action)) {
+        command.ids.assign(rows->ids.begin(), rows->ids.end());
+        command.event_ids.assign(rows->event_ids.begin(), rows->event_ids.end());
+        if (!rows->event_ids.empty() && rows->event_ids.size() != rows->ids.size())
+            violation("a delete names more ids than events, or fewer");
+    }
+    if (const auto* burial = std::get_if<BuryRow>(&action)) command.code = burial->code;
+    session.commands.push_back(std::move(command));
+}
+
+bool PostgresModel::waits(const WorkerName& worker, const Command& command) const {
+    const bool deletes =
+        std::holds_alternative<DeleteRows>(command.action) || std::holds_alternative<BuryRow>(command.action);
+    if (deletes) return messages_locked_;
+    const auto* const release = std::get_if<ReleaseLanes>(&command.action);
+    if (release == nullptr && !std::holds_alternative<RenewLeases>(command.action)) return false;
+    for (std::uint8_t lane = 0; lane < lane_count; ++lane)
+        if (locked_lanes_.contains(lane) && fleet_.lanes[lane].owner == worker.id &&
+            (release == nullptr || release->lanes.contains(lane)))
+            return true;
+    return false;
+}
+
+bool PostgresModel::execute(SessionId id) {
+    Session& session = sessions_.at(id);
+    if (session.commands.empty() || waits(session.worker, session.commands.front())) return false;
+    Command& command = session.commands.front();
+    if (!command.first_half && std::holds_alternative<Probe>(command.action)) {
+        command.first_half.emplace().event = ProbeAnswered{RowId{last_id_}, {}};
+        return true;
+    }
+    if (!command.first_half && std::holds_alternative<ReadControl>(command.action)) {
+        command.first_half = control();
+        return true;
+    }
+    Answer answer = run(id, command);
+    session.commands.pop_front();
+    if (session.connected) session.answers.push_back(std::move(answer));
+    return true;
+}
+
+bool PostgresModel::refuse(SessionId id) {
+    Session& session = sessions_.at(id);
+    if (session.commands.empty()) return session.connected;
+    const Command command = std::move(session.commands.front());
+    session.commands.pop_front();
+    if (!session.connected) return false;
+    Answer answer;
+    if (std::holds_alternative<DeleteRows>(command.action)) {
+        answer.event = DeleteRefused{};
+    } else if (std::holds_alternative<BuryRow>(command.action)) {
+        answer.event = BurialRefused{};
+    } else {
+        cut(id, session.commands.size());
+        return false;
+    }
+    session.answers.push_back(std::move(answer));
+    return true;
+}
+
+PostgresModel::Answer PostgresModel::run(SessionId session, Command& command) {
+    const WorkerName& worker = sessions_[session].worker;
+    const auto nothing_to_tell = [](auto event) {
+        Answer answer;
+        answer.event = event;
+        return answer;
+    };
+    return std::visit(Overloaded{[&](const Open&) { return nothing_to_tell(SessionOpened{}); },
+                                 [&](const RenewLeases& action) { return renew(worker, action, command.sent_at); },
+                                 [&](const AcquireLanes&) { return acquire(worker, command.sent_at); },
+                                 [&](const ReleaseLanes& action) {
+                                     release(worker, action.lanes);
+                                     return nothing_to_tell(LanesReleased{action.lanes});
+                                 },
+                                 [&](const LeaveFleet&) {
+                                     leave(worker);
+                                     return nothing_to_tell(FleetLeft{});
+                                 },
+                                 [&](const ReadRows& action) { return read(worker, command, action); },
+                                 [&](const Probe&) { return probe_holders(std::move(*command.first_half)); },
+                                 [&](const DeleteRows&) { return remove(session, command); },
+                                 [&](const BuryRow& action) {
+                                     bury(session, action, command.code);
+                                     return nothing_to_tell(RowsBuried{});
+                                 },
+                                 [&](const ReadControl&) { return control_topics(std::move(*command.first_half)); },
+                                 [&](const ReadBlockedKeys&) { return blocked_keys(); },
+                                 [&](const ReadCrashes&) { return crashes(worker); },
+                                 [&](const WithdrawNote&) {
+                                     note(worker, {}, {});
+                                     return nothing_to_tell(NoteTaken{});
+                                 },
+                                 [&](const ForgetCrashes&) {
+                                     forget_crashes(worker);
+                                     return nothing_to_tell(NoteTaken{});
+                                 }},
+                      command.action);
+}
+
+// ---- answers ---------------------------------------------------------------------------------------------------
+
+std::optional<PostgresModel::Answer> PostgresModel::take_answer(SessionId id, Topics& topics) {
+    Session& session = sessions_.at(id);
+    if (session.answers.empty()) return std::nullopt;
+    Answer answer = std::move(session.answers.front());
+    session.answers.pop_front();
+    std::visit(Overloaded{[&](RowsRead& event) {
+                              for (const MessageRow& row : answer.rows) {
+                                  RowHead& head = answer.heads.emplace_back();
+                                  complete(head, row, topics);
+                                  head.payload_withheld = row.payload_bytes > answer.payload_bytes_max_;
+                              }
+                              event.rows = answer.heads;
+                          },
+                          [&](ProbeAnswered& event) { event.holders = answer.holders; },
+                          [&](ControlRead& event) {
+                              answer.paused_topics.assign(answer.names.begin(), answer.names.end());
+                              event.paused_topics = answer.paused_topics;
+                          },
+                          [&](BlockedKeysRead& event) {
+                              for (const auto& [topic, key, row, lane] : answer.blocked_text_)
+                                  answer.blocked.push_back({key_hash(topics.index_of(topic), key), row, lane});
+                              event.keys = answer.blocked;
+                          },
+                          [&](CrashesRead& event) { event.attempts = answer.attempts; }, [](auto&) {}},
+               answer.event);
+    return answer;
+}
+
+// What the session makes of a row when it arrives.
+void PostgresModel::complete(RowHead& head, const MessageRow& row, Topics& topics) const {
+    const std::string key = row.key < 0 ? std::string() : key_text(row);
+    head.id = row.id;
+    head.event_id = event_id(row.event);
+    head.created_at_us = row.created_at_us;
+    head.topic = topics.index_of(name_of(row.topic));
+    head.key_hash = row.key < 0 ? 0 : key_hash(head.topic, key);
+    head.bytes = row.payload_bytes + static_cast<std::uint32_t>(key.size()) + 2;  // headers: {}
+    head.lane = row.lane;
+}
+
+}  // namespace outbox::sim

@@ -1,0 +1,300 @@
+// What each statement of src/postgres/statements.hpp does.
+#include <algorithm>
+#include <utility>
+
+#include "sim/postgres_model.hpp"
+
+namespace outbox::sim {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::int64_t us(Duration duration) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
+}
+
+// get_bit() over what the bitmap covers; an id below its base is an error in Postgres.
+enum class Bit : std::uint8_t { clear, set, error };
+Bit known_bit(const std::vector<std::uint8_t>& known, RowId base, RowId id) {
+    const std::int64_t bit = id.value - base.value;
+    if (bit >= static_cast<std::int64_t>(known.size()) * 8) return Bit::clear;
+    if (bit < 0) return Bit::error;
+    const unsigned byte = known[static_cast<std::size_t>(bit / 8)];
+    return (byte >> static_cast<unsigned>(bit % 8) & 1U) != 0 ? Bit::set : Bit::clear;
+}
+
+}  // namespace
+
+// ---- leases ----------------------------------------------------------------------------------------------------
+
+WorkerRow* PostgresModel::worker_row(const EventId& id) {
+    const auto found = std::find_if(fleet_.workers.begin(), fleet_.workers.end(),
+                                    [&](const WorkerRow& worker) { return worker.id == id; });
+    return found == fleet_.workers.end() ? nullptr : &*found;
+}
+
+// By the time-to-live of the one that asks, whatever those of the others are.
+std::pair<std::uint32_t, std::uint32_t> PostgresModel::living_and_rank(const WorkerName& worker) const {
+    std::uint32_t living = 1;
+    std::uint32_t rank = 0;
+    for (const WorkerRow& other : fleet_.workers) {
+        if (other.id == worker.id || other.seen_at_us <= clock_us() - us(worker.lease_ttl)) continue;
+        ++living;
+        if (other.id < worker.id) ++rank;
+    }
+    return {living, rank};
+}
+
+PostgresModel::Answer PostgresModel::renew(const WorkerName& worker, const RenewLeases& action, Instant sent_at) {
+    log_fleet();
+    const std::int64_t now = clock_us();
+    const auto [living, rank] = living_and_rank(worker);
+    const std::int64_t remembered = std::max(us(20 * worker.lease_ttl), us(1h));
+    std::erase_if(fleet_.workers,
+                  [&](const WorkerRow& other) { return other.id != worker.id && other.seen_at_us < now - remembered; });
+    WorkerRow* row = worker_row(worker.id);
+    if (row == nullptr) {
+        fleet_.workers.push_back({.id = worker.id,
+                                  .host = worker.host,
+                                  .pid = worker.pid,
+                                  .started_at_us = now,
+                                  .lease_ttl_us = us(worker.lease_ttl),
+                                  .attempting_from = {},
+                                  .attempting_upto = {}});
+        row = &fleet_.workers.back();
+    }
+    row->seen_at_us = now;
+    row->in_flight_rows = action.in_flight_rows;
+    row->control_revision = action.control_revision;
+    LaneSet ours;
+    for (std::uint8_t lane = 0; lane < lane_count; ++lane) {
+        if (fleet_.lanes[lane].owner != worker.id) continue;
+        fleet_.lanes[lane].expires_at_us = now + us(worker.lease_ttl);
+        ours.add(lane);
+    }
+    Answer answer;
+    answer.event = LeasesRenewed{sent_at, ours, living, rank};
+    answer.database_now_us = now;
+    return answer;
+}
+
+PostgresModel::Answer PostgresModel::acquire(const WorkerName& worker, Instant sent_at) {
+    const std::int64_t now = clock_us();
+    const auto [living, rank] = living_and_rank(worker);
+    std::int64_t room = lane_count / living + (rank < lane_count % living ? 1 : 0);
+    for (const LaneRow& lane : fleet_.lanes)
+        if (lane.owner == worker.id) --room;
+    log_fleet();
+    LaneSet taken;
+    for (std::uint8_t lane = 0; lane < lane_count && room > 0; ++lane) {
+        LaneRow& row = fleet_.lanes[lane];
+        if (row.expires_at_us > now || row.owner == worker.id || locked_lanes_.contains(lane)) continue;
+        row = {worker.id, row.epoch + 1, now + us(worker.lease_ttl)};
+        owner_changed(lane);
+        taken.add(lane);
+        --room;
+    }
+    Answer answer;
+    answer.event = LanesAcquired{sent_at, taken};
+    return answer;
+}
+
+void PostgresModel::release(const WorkerName& worker, LaneSet lanes) {
+    log_fleet();
+    for (std::uint8_t lane = 0; lane < lane_count; ++lane) {
+        LaneRow& row = fleet_.lanes[lane];
+        if (!lanes.contains(lane) || row.owner != worker.id) continue;
+        row.owner.reset();
+        row.expires_at_us = long_ago_us;
+        owner_changed(lane);
+    }
+}
+
+void PostgresModel::leave(const WorkerName& worker) {
+    log_fleet();
+    std::erase_if(fleet_.workers, [&](const WorkerRow& row) { return row.id == worker.id; });
+}
+
+void PostgresModel::owner_changed(std::uint8_t lane) {
+    owner_changes_.push_back({lane, fleet_.lanes[lane].epoch, fleet_.lanes[lane].owner, true_now_});
+}
+
+// ---- reading ---------------------------------------------------------------------------------------------------
+
+bool PostgresModel::is_blocked(const MessageRow& row) const {
+    return row.key >= 0 && !operators_.blocked_keys.empty() &&
+           operators_.blocked_keys.contains({name_of(row.topic), key_text(row)});
+}
+
+// A noted read is not a read of one topic, and that one does not skip: they are statements of their own.
+bool PostgresModel::wanted(const MessageRow& row, const Command& command, const ReadRows& action) {
+    if (row.writer != 0 || !action.lanes.contains(row.lane)) return false;
+    if (action.noted) return true;
+    if (command.topic) return row.topic == *command.topic;
+    const Bit known = known_bit(command.known, action.known_base, row.id);
+    if (known == Bit::error) violation("a read names known rows from above the first one it asks for");
+    return known == Bit::clear &&
+           std::find(command.without.begin(), command.without.end(), row.topic) == command.without.end() &&
+           !(action.without_blocked && is_blocked(row));
+}
+
+PostgresModel::Answer PostgresModel::read(const WorkerName& worker, const Command& command, const ReadRows& action) {
+    Answer answer;
+    answer.event = RowsRead{};
+    answer.payload_bytes_max_ = std::min(action.payload_bytes_max, std::uint32_t{INT32_MAX});
+    RowId stopped_at = action.upto;
+    auto at = position(RowId{std::max(action.after.value, action.after.value + (action.after < no_row ? 1 : 0))});
+    for (; at != messages_.end() && at->id <= action.upto && answer.rows.size() < action.limit; ++at) {
+        ++answer.examined;
+        if (!wanted(*at, command, action)) continue;
+        answer.rows.push_back(*at);
+        stopped_at = at->id;
+    }
+    if (answer.rows.size() < action.limit) stopped_at = action.upto;
+    answer.examined += dead_between(action.after, stopped_at);
+    rows_examined_ += answer.examined;
+    if (!action.noted) return answer;
+    if (answer.rows.empty())
+        note(worker, {}, {});
+    else
+        note(worker, answer.rows.front().id, answer.rows.back().id);
+    return answer;
+}
+
+std::uint64_t PostgresModel::dead_between(RowId after, RowId upto) const {
+    const auto above = [](RowId id, const Dead& dead) { return id.value < dead.id; };
+    const auto from = std::upper_bound(dead_.begin(), dead_.end(), after, above);
+    return static_cast<std::uint64_t>(std::upper_bound(from, dead_.end(), std::max(after, upto), above) - from);
+}
+
+PostgresModel::Answer PostgresModel::probe_holders(Answer answer) const {
+    for (const auto& [id, writer] : writers_) {
+        if (writer.holder == 0) continue;
+        answer.holders.push_back({writer.renamed ? writer.transaction : writer.holder, writer.renamed});
+    }
+    return answer;
+}
+
+// ---- deleting and burying --------------------------------------------------------------------------------------
+
+// All zeros stand for whatever event has this id.
+MessageRow* PostgresModel::committed(RowId id, const EventId& event) {
+    const auto found = position(id);
+    if (found == messages_.end() || found->id != id || found->writer != 0) return nullptr;
+    return event == EventId{} || event == event_id(found->event) ? &*found : nullptr;
+}
+
+PostgresModel::Answer PostgresModel::remove(SessionId session, const Command& command) {
+    constexpr WriterId doomed = UINT64_MAX;
+    Undo& undo = log(Undo::Kind::statement);
+    const bool guarded = !command.event_ids.empty();
+    for (std::size_t i = 0; i < command.ids.size(); ++i) {
+        if (guarded && i >= command.event_ids.size()) break;
+        MessageRow* const row = committed(command.ids[i], EventId{});
+        if (row == nullptr || (guarded && event_id(row->event) != command.event_ids[i])) continue;
+        undo.removed.push_back(*row);
+        gone(*row, EventHistory::State::deleted, session);
+        row->writer = doomed;
+    }
+    if (!undo.removed.empty()) std::erase_if(messages_, [](const MessageRow& row) { return row.writer == doomed; });
+    Answer answer;
+    answer.event = RowsDeleted{};
+    answer.deleted = undo.removed.size();
+    return answer;
+}
+
+void PostgresModel::bury(SessionId session, const BuryRow& action, const std::string& code) {
+    const MessageRow* const found = committed(action.id, action.event_id);
+    if (found == nullptr) return;
+    const MessageRow row = *found;
+    if (action.block_key && row.key >= 0 && !row.long_key) {
+        log_operators();
+        operators_.blocked_keys.emplace(std::pair(name_of(row.topic), key_text(row)),
+                                        BlockedKeyRow{row.id, row.event, row.lane});
+        return;
+    }
+    log(Undo::Kind::statement).removed.push_back(row);
+    dead_letters_.push_back({row, code});
+    gone(row, EventHistory::State::buried, session);
+    messages_.erase(position(row.id));
+}
+
+// ---- operators' wishes -----------------------------------------------------------------------------------------
+
+BlockedDigest PostgresModel::blocked_digest() const {
+    BlockedDigest digest;
+    for (const auto& [key, blocked] : operators_.blocked_keys)
+        digest = {digest.keys + 1, digest.sum + blocked.row.value % 1'000'000'007};
+    return digest;
+}
+
+PostgresModel::Answer PostgresModel::control() const {
+    ControlRead control;
+    for (const auto& [topic, row] : operators_.control) control.revision = std::max(control.revision, row.revision);
+    if (const auto all = operators_.control.find("*"); all != operators_.control.end()) {
+        control.paused = all->second.paused;
+        control.max_rows_per_second = all->second.max_rows_per_second;
+    }
+    control.blocked = blocked_digest();
+    Answer answer;
+    answer.event = control;
+    return answer;
+}
+
+PostgresModel::Answer PostgresModel::control_topics(Answer answer) const {
+    for (const auto& [topic, row] : operators_.control)
+        if (row.paused && topic != "*") answer.names.push_back(topic);
+    return answer;
+}
+
+PostgresModel::Answer PostgresModel::blocked_keys() const {
+    Answer answer;
+    answer.event = BlockedKeysRead{{}, blocked_digest()};
+    for (const auto& [name, blocked] : operators_.blocked_keys)
+        answer.blocked_text_.push_back({name.first, name.second, blocked.row, blocked.lane});
+    return answer;
+}
+
+// ---- crash notes -----------------------------------------------------------------------------------------------
+
+PostgresModel::Answer PostgresModel::crashes(const WorkerName& worker) const {
+    const std::int64_t now = clock_us();
+    std::vector<const WorkerRow*> dead;
+    for (const WorkerRow& row : fleet_.workers)
+        if (row.id != worker.id && row.seen_at_us < now - row.lease_ttl_us &&
+            row.seen_at_us - row.started_at_us < us(1min) && row.attempting_upto && row.started_at_us > now - us(15min))
+            dead.push_back(&row);
+    std::vector<std::pair<std::string, std::int32_t>> processes;
+    const auto process = [](const WorkerRow& row) { return std::pair(std::to_string(row.host), row.pid); };
+    for (const WorkerRow* row : dead) processes.push_back(process(*row));
+    std::sort(processes.begin(), processes.end());
+    processes.erase(std::unique(processes.begin(), processes.end()), processes.end());
+    std::stable_sort(dead.begin(), dead.end(),
+                     [](const WorkerRow* a, const WorkerRow* b) { return a->seen_at_us > b->seen_at_us; });
+    Answer answer;
+    answer.event = CrashesRead{};
+    for (const WorkerRow* row : dead) {
+        const auto place = std::lower_bound(processes.begin(), processes.end(), process(*row));
+        answer.attempts.push_back({*row->attempting_from, *row->attempting_upto, place - processes.begin() + 1});
+    }
+    return answer;
+}
+
+void PostgresModel::note(const WorkerName& worker, std::optional<RowId> from, std::optional<RowId> upto) {
+    if (worker_row(worker.id) == nullptr) return;
+    log_fleet();
+    WorkerRow& row = *worker_row(worker.id);
+    row.attempting_from = from;
+    row.attempting_upto = upto;
+}
+
+void PostgresModel::forget_crashes(const WorkerName& worker) {
+    log_fleet();
+    std::erase_if(fleet_.workers, [&](const WorkerRow& row) {
+        return row.id != worker.id && row.seen_at_us < clock_us() - row.lease_ttl_us;
+    });
+    note(worker, {}, {});
+}
+
+}  // namespace outbox::sim
