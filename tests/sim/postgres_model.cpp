@@ -117,7 +117,10 @@ bool PostgresModel::execute(SessionId id) {
     }
     Answer answer = run(id, command);
     session.commands.pop_front();
-    if (session.connected) session.answers.push_back(std::move(answer));
+    if (std::exchange(failed_, false))
+        cut(id, session.commands.size());
+    else if (session.connected)
+        session.answers.push_back(std::move(answer));
     return true;
 }
 

@@ -57,6 +57,7 @@ public:
     void rollback(WriterId writer);
     void prepare(WriterId writer);
     std::vector<WriterId> writers(bool prepared) const;  // the open ones, or the prepared ones
+    WriterId writer_of(const Holder& holder) const;      // 0: none of these
     bool is_open(WriterId writer) const { return writers_.contains(writer); }
 
     // ---- others: snapshots that keep dead rows, locks ----
@@ -221,6 +222,7 @@ private:
     std::uint64_t commits_ = 0;
     std::uint64_t rows_examined_ = 0;
     std::vector<std::string> violations_;
+    bool failed_ = false;  // the statement under way, by an error that ends the session
 };
 
 }  // namespace outbox::sim

@@ -132,8 +132,12 @@ bool PostgresModel::wanted(const MessageRow& row, const Command& command, const 
     if (row.writer != 0 || !action.lanes.contains(row.lane)) return false;
     if (action.noted) return true;
     if (command.topic) return row.topic == *command.topic;
+    if (command.known.empty() && command.without.empty() && !action.without_blocked) return true;
     const Bit known = known_bit(command.known, action.known_base, row.id);
-    if (known == Bit::error) violation("a read names known rows from above the first one it asks for");
+    if (known == Bit::error) {
+        violation("a read names known rows from above the first one it asks for");
+        failed_ = true;
+    }
     return known == Bit::clear &&
            std::find(command.without.begin(), command.without.end(), row.topic) == command.without.end() &&
            !(action.without_blocked && is_blocked(row));

@@ -135,6 +135,14 @@ std::vector<WriterId> PostgresModel::writers(bool prepared) const {
     return found;
 }
 
+WriterId PostgresModel::writer_of(const Holder& holder) const {
+    for (const auto& [id, writer] : writers_)
+        if (writer.renamed == holder.prepared &&
+            (holder.prepared ? writer.transaction : writer.holder) == holder.transaction)
+            return id;
+    return 0;
+}
+
 // ---- readers ---------------------------------------------------------------------------------------------------
 
 ReaderId PostgresModel::open_reader() {
