@@ -147,6 +147,20 @@ TEST_CASE("conformance: one's own expired lanes are kept by renewing, not by acq
     CHECK(renew(*database, one) == LaneSet::all());
 }
 
+TEST_CASE("conformance: a worker takes others' expired lanes and passes over its own") {
+    const auto database = open_database();
+    const auto one = database->connect(1);
+    const auto two = database->connect(2);
+    renew(*database, one);
+    renew(*database, two);
+    CHECK(acquire(*database, one) == lanes_below(32));
+    CHECK(acquire(*database, two) == LaneSet::all() - lanes_below(32));
+    database->pass_time(70s);
+    CHECK(acquire(*database, one) == LaneSet::all() - lanes_below(32));
+    CHECK(database->lane(0) == LaneState{1, 1});
+    CHECK(database->lane(32) == LaneState{1, 2});
+}
+
 TEST_CASE("conformance: a stale owner renews and releases only what is still its own") {
     const auto database = open_database();
     const auto stale = database->connect(1);

@@ -18,7 +18,9 @@ Database::Session ModelDatabase::connect(int worker, Duration lease_ttl, int pro
     return session;
 }
 
+// A little later than the statement before: no two times are equal, as on a server.
 void ModelDatabase::send(Session session, const Action& action) {
+    model.at(model.true_now() + 10us);
     model.send(static_cast<sim::SessionId>(session), action, topics_[session], model.true_now());
 }
 

@@ -57,6 +57,36 @@ TEST_CASE("conformance: a worker that lived for a minute, or died long ago, tell
     CHECK(database->ask(heir, ReadCrashes{}).attempts.empty());
 }
 
+TEST_CASE("conformance: who is dead is judged by the dead one's own time-to-live") {
+    const auto database = open_database();
+    database->insert();
+    die(*database, 1, 1);
+    database->pass_time(30s);
+    const auto hasty = database->connect(9, 10s);
+    CHECK(database->ask(hasty, ReadCrashes{}).attempts.empty());
+    database->ask(hasty, ForgetCrashes{});
+    CHECK(database->workers() == std::vector{1});
+    database->pass_time(40s);
+    CHECK(database->ask(hasty, ReadCrashes{}).attempts.size() == 1);
+}
+
+TEST_CASE("conformance: a note lasts through renewals, until the next noted read") {
+    const auto database = open_database();
+    database->insert();
+    const auto dying = database->connect(1);
+    database->ask(dying, RenewLeases{});
+    ReadRows read = everything();
+    read.noted = true;
+    database->ask(dying, read);
+    database->ask(dying, RenewLeases{});
+    CHECK(database->dump().find(" 1:0:0:1:1") != std::string::npos);
+    database->insert();
+    database->ask(dying, everything());
+    CHECK(database->dump().find(" 1:0:0:1:1") != std::string::npos);
+    database->ask(dying, read);
+    CHECK(database->dump().find(" 1:0:0:1:2") != std::string::npos);
+}
+
 TEST_CASE("conformance: to forget crashes removes the dead, whatever they noted, and one's own note") {
     const auto database = open_database();
     database->insert();
@@ -110,6 +140,7 @@ TEST_CASE("conformance: paused topics are listed in order, and every change has 
         CHECK(now > revision);
         revision = now;
     }
+    CHECK(revision == 5);  // to pause again what is paused draws two
     CHECK(database->ask(session, ReadControl{}).paused_topics == std::vector<std::string>{"bills", "mails", "orders"});
     database->resume("mails");
     const Reply reply = database->ask(session, ReadControl{});

@@ -148,7 +148,8 @@ PostgresModel::Answer PostgresModel::read(const WorkerName& worker, const Comman
     answer.event = RowsRead{};
     answer.payload_bytes_max_ = std::min(action.payload_bytes_max, std::uint32_t{INT32_MAX});
     RowId stopped_at = action.upto;
-    auto at = position(RowId{std::max(action.after.value, action.after.value + (action.after < no_row ? 1 : 0))});
+    auto at = std::upper_bound(messages_.begin(), messages_.end(), action.after,
+                               [](RowId after, const MessageRow& row) { return after < row.id; });
     for (; at != messages_.end() && at->id <= action.upto && answer.rows.size() < action.limit; ++at) {
         ++answer.examined;
         if (!wanted(*at, command, action)) continue;
