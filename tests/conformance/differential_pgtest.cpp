@@ -71,13 +71,13 @@ private:
 
     Database::Session connect() {
         const int worker = 1 + below(5);
-        const Duration ttl = below(2) == 0 ? 55s : 33s;
+        const Duration ttl = below(2) == 0 ? 110s : 66s;
         const int process = 1 + below(3);
         const auto session = model_.connect(worker, ttl, process);
         REQUIRE(server_.connect(worker, ttl, process) == session);
         sessions_.push_back(session);
         say("session " + std::to_string(session) + " of worker " + std::to_string(worker) + ", process " +
-            std::to_string(process) + (ttl == 55s ? "" : ", short leases"));
+            std::to_string(process) + (ttl == 110s ? "" : ", short leases"));
         return session;
     }
 
@@ -149,7 +149,7 @@ private:
     // In steps that leave no answer to a few seconds more or less. On the server it writes to the lanes.
     void pass_time() {
         unlock();
-        const Duration time = 22s * (below(8) == 0 ? 170 : below(6) - 1);
+        const Duration time = 44s * (below(8) == 0 ? 170 : below(6) - 1);
         say("time passes: " + std::to_string(time / 1s) + " s");
         both([&](Database& database) { database.pass_time(time); });
     }

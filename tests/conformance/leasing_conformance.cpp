@@ -207,15 +207,38 @@ TEST_CASE("conformance: a clock that is set back keeps leases alive for longer")
 
 TEST_CASE("conformance: who counts as living is judged by the asker's own time-to-live") {
     const auto database = open_database();
-    const auto patient = database->connect(1, 60s);
-    const auto hasty = database->connect(2, 10s);
+    const auto patient = database->connect(1, 200s);
+    const auto hasty = database->connect(2, 80s);
     renew(*database, patient);
     renew(*database, hasty);
-    database->pass_time(30s);
+    database->pass_time(100s);
     CHECK(database->ask(patient, RenewLeases{}).living == 2);
     CHECK(database->ask(hasty, RenewLeases{}).living == 2);
-    database->pass_time(30s);
+    database->pass_time(100s);
     CHECK(database->ask(hasty, RenewLeases{}).living == 1);
+    CHECK(database->ask(patient, RenewLeases{}).living == 2);
+}
+
+TEST_CASE("conformance: while one is remembered that died young, only those count that have lived for three leases") {
+    const auto database = open_database();
+    const auto one = database->connect(1, 20s);
+    const auto old = database->connect(2, 20s);
+    const auto young = database->connect(3, 20s);
+    renew(*database, one);
+    renew(*database, old);
+    database->pass_time(70s);
+    renew(*database, database->connect(4));  // and is not seen again
+    for (const auto session : {one, old, young}) renew(*database, session);
+    CHECK(database->ask(one, RenewLeases{}).living == 4);
+    database->pass_time(15s);
+    for (const auto session : {old, young, one}) renew(*database, session);
+    CHECK(database->ask(one, RenewLeases{}).living == 2);
+    CHECK(acquire(*database, one).size() == 32);
+    CHECK(database->ask(young, RenewLeases{}).living == 3);
+    CHECK(database->ask(young, RenewLeases{}).rank == 2);
+    database->pass_time(50s);  // that death is a minute ago, and nobody has been seen since
+    for (const auto session : {old, young, one}) renew(*database, session);
+    CHECK(database->ask(one, RenewLeases{}).living == 3);
 }
 
 TEST_CASE("conformance: one's own leases count against one's share, expired or not") {

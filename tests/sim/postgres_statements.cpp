@@ -34,12 +34,20 @@ WorkerRow* PostgresModel::worker_row(const EventId& id) {
     return found == fleet_.workers.end() ? nullptr : &*found;
 }
 
-// By the time-to-live of the one that asks, whatever those of the others are.
+// By the time-to-live of the one that asks, whatever those of the others are. While one is remembered that died young,
+// and the asker's own row may be such a one, those that have lived for less than three leases do not count.
 std::pair<std::uint32_t, std::uint32_t> PostgresModel::living_and_rank(const WorkerName& worker) const {
+    const std::int64_t now = clock_us();
+    const std::int64_t ttl = us(worker.lease_ttl);
+    const bool deaths = std::any_of(fleet_.workers.begin(), fleet_.workers.end(), [&](const WorkerRow& dead) {
+        return dead.seen_at_us - dead.started_at_us < us(1min) && dead.seen_at_us < now - ttl / 2 &&
+               dead.seen_at_us > now - us(1min);
+    });
     std::uint32_t living = 1;
     std::uint32_t rank = 0;
     for (const WorkerRow& other : fleet_.workers) {
-        if (other.id == worker.id || other.seen_at_us <= clock_us() - us(worker.lease_ttl)) continue;
+        if (other.id == worker.id || other.seen_at_us <= now - ttl) continue;
+        if (deaths && other.seen_at_us - other.started_at_us < 3 * ttl) continue;
         ++living;
         if (other.id < worker.id) ++rank;
     }
