@@ -205,6 +205,26 @@ TEST_CASE("conformance: a clock that is set back keeps leases alive for longer")
     CHECK(acquire(*database, two) == LaneSet::all());
 }
 
+TEST_CASE("conformance: of a clock that was ahead, a renewal leaves others a lease's time at most") {
+    const auto database = open_database();
+    const auto dead = database->connect(1);
+    const auto patient = database->connect(2, 600s);
+    const auto one = database->connect(3);
+    renew(*database, dead);
+    renew(*database, patient);
+    acquire(*database, dead);
+    acquire(*database, patient);
+    database->pass_time(-3600s);
+    CHECK(database->ask(one, RenewLeases{}).living == 3);
+    CHECK(acquire(*database, one).empty());
+    database->pass_time(70s);
+    CHECK(database->ask(one, RenewLeases{}).living == 1);
+    CHECK(acquire(*database, one).size() == 32);  // the dead one's; the patient one was given 600 seconds
+    database->pass_time(540s);
+    renew(*database, one);
+    CHECK(acquire(*database, one).size() == 32);
+}
+
 TEST_CASE("conformance: who counts as living is judged by the asker's own time-to-live") {
     const auto database = open_database();
     const auto patient = database->connect(1, 200s);

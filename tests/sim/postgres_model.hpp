@@ -175,6 +175,7 @@ private:
     BlockedDigest blocked_digest() const;
     WorkerRow* worker_row(const EventId& id);
     std::pair<std::uint32_t, std::uint32_t> living_and_rank(const WorkerName& worker) const;
+    void mend_times_ahead(const WorkerName& worker);
 
     void end_everything();
     void take_back(Undo undo);

@@ -81,10 +81,26 @@ PostgresModel::Answer PostgresModel::renew(const WorkerName& worker, const Renew
         fleet_.lanes[lane].expires_at_us = now + us(worker.lease_ttl);
         ours.add(lane);
     }
+    mend_times_ahead(worker);
     Answer answer;
     answer.event = LeasesRenewed{sent_at, ours, living, rank};
     answer.database_now_us = now;
     return answer;
+}
+
+// What others left behind while the clock was ahead.
+void PostgresModel::mend_times_ahead(const WorkerName& worker) {
+    const std::int64_t now = clock_us();
+    const std::int64_t own_ttl = us(worker.lease_ttl);
+    for (std::uint8_t lane = 0; lane < lane_count; ++lane) {
+        LaneRow& row = fleet_.lanes[lane];
+        if (!row.owner || row.owner == worker.id || locked_lanes_.contains(lane)) continue;
+        const WorkerRow* const owner = worker_row(*row.owner);
+        const std::int64_t ttl = owner == nullptr ? own_ttl : std::max(own_ttl, owner->lease_ttl_us);
+        if (row.expires_at_us > now + 2 * ttl) row.expires_at_us = now + ttl;
+    }
+    for (WorkerRow& other : fleet_.workers)
+        if (other.id != worker.id && other.seen_at_us > now + own_ttl) other.seen_at_us = now;
 }
 
 PostgresModel::Answer PostgresModel::acquire(const WorkerName& worker, Instant sent_at) {
