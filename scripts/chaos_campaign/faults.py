@@ -5,6 +5,7 @@ import time
 import psycopg2
 
 from chaos_campaign.scene import Clock
+from chaos_campaign.schedule import LEASE
 from harness.waiting import eventually
 
 STEPS = (-3600, -30, -5, 5, 30, 3600)  # of a clock, in seconds
@@ -12,7 +13,8 @@ from harness.waiting import eventually
 
 
 def inject(scene, fault):
-    """Returns {"unclean": processes that ended without any order, "told": a remark}, or nothing."""
+    """Returns {"unclean": processes that ended without any order, "slow": those that took long to end, "told": a remark},
+    or nothing."""
     return _KINDS[fault.kind](scene, fault) or {}
 
 
@@ -68,18 +70,26 @@ def relay_pause(scene, fault):
 
 def relay_term(scene, fault):
     seat = _seat(scene, fault)
-    seat.end()
+    slow = _ends_slowly(seat)
     time.sleep(fault.lasts)
     seat.start()
     seat.wait_ready()
+    return {"slow": slow}
 
 
 def rolling_restart(scene, fault):
+    slow = 0
     for seat in scene.running:
-        seat.end()
+        slow += _ends_slowly(seat)
         seat.start()
         seat.wait_ready()
         time.sleep(fault.lasts / 3)
+    return {"slow": slow}
+
+
+def _ends_slowly(seat):
+    """So slowly that its leases may have run out meanwhile, where Postgres did not answer: it may not live to tell."""
+    return int(seat.end() > LEASE / 2)
 
 
 def clock_relay(scene, fault):

@@ -8,7 +8,7 @@ from chaos_campaign import faults
 from chaos_campaign.judge import Arrival, judge, longest_wait
 from chaos_campaign.load import finish_prepared, payload_of
 from chaos_campaign.scene import WINDOW
-from chaos_campaign.schedule import LEASE
+from chaos_campaign.schedule import LEASE, touches_postgres
 from chaos_campaign.watching import Pulse
 from harness.waiting import eventually
 
@@ -120,6 +120,8 @@ class Rounds:
         for future in done:
             said = future.result()
             self._unclean += said.get("unclean", 0)
+            if any(touches_postgres(kind) for kind in outcome.kinds):
+                self._unclean += said.get("slow", 0)
             if "told" in said:
                 outcome.told.append(said["told"])
         if late:

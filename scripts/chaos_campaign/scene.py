@@ -218,10 +218,12 @@ class Seat:
         self.relay.wait_ready(timeout)
 
     def end(self):
-        """SIGTERM, which it has to obey."""
+        """SIGTERM, which it has to obey; how long that took."""
+        began = time.monotonic()
         code = self.relay.stop(60)
         if code != 0:
             raise RuntimeError(f"{self.name} ended with {code} on SIGTERM")
+        return time.monotonic() - began
 
     def news(self):
         """The events that its log has got since the last time."""

@@ -45,6 +45,11 @@ KINDS = {
 ALONE_FIRST = ("relay-kill", "rolling-restart")
 
 
+def touches_postgres(kind):
+    """Whether relays may be left without its answers."""
+    return KINDS[kind].side == "postgres" or kind in ("partition-postgres", "silent-postgres", "cut-postgres", "delay")
+
+
 @dataclass(frozen=True)
 class Fault:
     kind: str
