@@ -1,4 +1,4 @@
-// Relay's other half: what becomes of the rows of a read, one verdict each.
+// Relay's second part: what becomes of the rows of a read, one verdict each.
 #include <algorithm>
 
 #include "core/invariant.hpp"
@@ -79,12 +79,6 @@ Relay::Verdict Relay::judge(const RowHead& row, const ReadUnderWay& read, Instan
 
 void Relay::condemn(const RowHead& row, std::string_view code, std::string_view text, Instant now) {
     condemn(window_.admit(row, true, now), code, text);
-}
-
-void Relay::condemn(Slot slot, std::string_view code, std::string_view text) {
-    const Window::Entry& row = window_.entry(slot);
-    if (poison_ == PoisonPolicy::block_key) control_.block(row.key_hash, row.id, row.lane);
-    window_.condemn(slot, code, text);
 }
 
 void Relay::on(const RowsRead& event, Instant now) {

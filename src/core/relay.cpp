@@ -10,10 +10,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Backoff failure_backoff{50ms, 5s};
 constexpr Duration delete_delay = 10ms;  // how long an acknowledged row may wait for company
-
-constexpr Duration look_for_stalled_every = 100ms;
 
 }  // namespace
 
@@ -144,37 +141,16 @@ void Relay::on(const Delivered& event, Instant now) {
     turn(now);
 }
 
-void Relay::on(const Failed& event, Instant now) {
-    for (const FailedRow& row : event.rows) fail_row(row, now);
-    turn(now);
-}
-
 void Relay::on(const RowsDeleted&, Instant now) {
     deletes_ = {};
     if (guard_.passed(window_.deleted())) forget_crashes_due_ = true;
     turn(now);
 }
 
-void Relay::on(const DeleteRefused&, Instant now) {
-    window_.delete_refused();
-    acknowledged_at_ = std::min(acknowledged_at_, now);
-    try_later(deletes_, now);
-}
-
 void Relay::on(const RowsBuried&, Instant now) {
     burials_ = {};
     if (window_.buried()) control_.keys_changed();
     turn(now);
-}
-
-void Relay::on(const BurialRefused&, Instant now) {
-    window_.burial_refused();
-    try_later(burials_, now);
-}
-
-void Relay::try_later(Retry& retry, Instant now) {
-    ++retry.refusals;
-    retry.at = now + failure_backoff.delay(retry.refusals, jitter_.next());
 }
 
 void Relay::on(const ControlRead& event, Instant now) {
@@ -195,54 +171,6 @@ void Relay::drain() {
     draining_ = true;
     fleet_.lanes.leave(fleet_.lanes.owned());
     fleet_.leave();
-}
-
-void Relay::fail_lane(std::uint8_t lane, RowId resume_after) {
-    // Rows that commit late may still appear above `low`, and reads leave the lane out meanwhile; so may rows of a
-    // topic that is being read again.
-    resume_after = std::min(resume_after, mark_.low());
-    for (const TopicIndex topic : topics_.parked()) resume_after = std::min(resume_after, topics_[topic].resume_after);
-    fleet_.lanes.fail(lane, resume_after);
-    reading_.lane_failed(lane);
-}
-
-void Relay::fail_row(const FailedRow& failed, Instant now) {
-    const Window::Entry row = window_.entry(failed.slot);
-    const RowId resume_after{row.id.value - 1};
-    topics_.left_flight(row.topic, row.bytes);
-    switch (failed.failure.kind) {
-        case FailureKind::row:
-            if (failed.refused_locally || row.solo) {
-                condemn(failed.slot, failed.failure.code, failed.failure.text);
-                return;
-            }
-            topics_.suspect(row.topic, row.id);
-            reading_.topic_failed(row.topic);
-            break;
-        case FailureKind::topic:
-            topics_.fail(row.topic, failed.failure.code, resume_after, now);
-            reading_.topic_failed(row.topic);
-            break;
-        case FailureKind::cluster:
-            fail_lane(row.lane, resume_after);
-            cluster_.failed(failed.failure.code, now);
-            break;
-        case FailureKind::back_pressure:
-        case FailureKind::in_doubt:
-        case FailureKind::fatal:
-            fail_lane(row.lane, resume_after);
-            pacing_.setback(now);
-            hold_reading(now);
-            break;
-    }
-    window_.release(failed.slot);
-}
-
-// The rows of one failed batch, and those behind it, count as one failure.
-void Relay::hold_reading(Instant now) {
-    if (now < read_again_at_) return;
-    ++failures_in_a_row_;
-    read_again_at_ = now + failure_backoff.delay(failures_in_a_row_, jitter_.next());
 }
 
 // Rows in flight whose topic is not parked: a parked one goes back over its rows by itself, and may be stuck for long.
@@ -285,17 +213,6 @@ void Relay::settle_lanes() {
     settling = settling - busy;
     for (std::uint8_t lane = 0; lane < lane_count; ++lane)
         if (settling.contains(lane)) fleet_.lanes.settled(lane);
-}
-
-// A topic that is stuck must not keep the window from the others, nor pass for the cluster. Looked for only while there
-// is no room, or nothing is acknowledged at all.
-void Relay::hold_stalled(Instant now) {
-    const Circuit& circuit = cluster_.circuit();
-    const bool open = circuit.state() == Circuit::State::open;
-    const bool due = open ? moving() > 0 && cluster_.stalled(now) : reading_.blocked();
-    if (!due || now < look_for_stalled_at_) return;
-    look_for_stalled_at_ = now + look_for_stalled_every;
-    topics_.hold_stalled(mark_.low(), now);
 }
 
 bool Relay::delete_due(Instant now) const {
