@@ -48,7 +48,8 @@ Daemon::Daemon(DaemonSettings settings, const StopSignals& signals)
                 static_cast<std::uint32_t>(settings_.worker.schema_version), started_at_},
                settings_.worker.relay.relay.workers),
       service_manager_(ServiceManager::environment()),
-      sampler_(settings_.worker.postgres, metrics_, [this] { return floor(); }) {
+      sampler_(settings_.worker.postgres, metrics_, settings_.worker.relay.relay.claim == ClaimMode::lanes,
+               [this] { return floor(); }) {
     const WorkerIdentity identity{{}, host_name(), static_cast<std::int32_t>(::getpid()), settings_.version};
     for (std::size_t i = 0; i < settings_.worker.relay.relay.workers; ++i) {
         WorkerIdentity own = identity;

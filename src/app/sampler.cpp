@@ -23,8 +23,8 @@ Duration pause_after(const std::shared_ptr<const Sampler::Sample>& sample) {
 
 }  // namespace
 
-Sampler::Sampler(PostgresSettings postgres, Metrics& metrics, std::function<RowId()> floor)
-    : postgres_(std::move(postgres)), floor_(std::move(floor)), metrics_(metrics) {}
+Sampler::Sampler(PostgresSettings postgres, Metrics& metrics, bool leases, std::function<RowId()> floor)
+    : postgres_(std::move(postgres)), leases_(leases), floor_(std::move(floor)), metrics_(metrics) {}
 
 Sampler::~Sampler() = default;
 
@@ -76,6 +76,7 @@ void Sampler::take_sample() {
         else
             ++seen.paused_topics;
     }
+    if (!leases_) sample->outbox.lanes_uncovered = 0;
     seen.lanes_uncovered = static_cast<std::uint32_t>(outbox.lanes_uncovered);
     for (const ModuleVersion& module : outbox.schema)
         if (module.module == "outbox") seen.schema_version = static_cast<std::uint32_t>(module.version);

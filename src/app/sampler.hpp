@@ -21,7 +21,8 @@ namespace outbox {
 class Sampler {
 public:
     // `floor` tells below which id nothing waits, as far as this process can know.
-    Sampler(PostgresSettings postgres, Metrics& metrics, std::function<RowId()> floor);
+    // `leases`: lanes that nobody leases are missed by somebody.
+    Sampler(PostgresSettings postgres, Metrics& metrics, bool leases, std::function<RowId()> floor);
     ~Sampler();  // returns when its thread has ended
     Sampler(const Sampler&) = delete;
     Sampler& operator=(const Sampler&) = delete;
@@ -40,6 +41,7 @@ private:
     void take_sample();
 
     const PostgresSettings postgres_;
+    const bool leases_;
     const std::function<RowId()> floor_;
     Metrics& metrics_;
 

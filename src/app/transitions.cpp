@@ -18,6 +18,17 @@ void Transitions::look(const Relay& relay, Instant now) {
     look_at_cluster(relay, now);
     look_at_topics(relay, now);
     look_at_control(relay.control());
+    if (relay.leased_by_others().empty() == leased_by_others_) {
+        leased_by_others_ = !leased_by_others_;
+        if (leased_by_others_)
+            log(LogLevel::warn, "claims_wait",
+                "workers with relay.claim = \"lanes\" are at work on this outbox, and claims would break their order: "
+                "nothing is claimed until they are gone",
+                {{"worker", worker_}, {"lanes", relay.leased_by_others().size()}});
+        else
+            log(LogLevel::info, "claims_go_on", "nobody leases lanes any more: rows are claimed",
+                {{"worker", worker_}});
+    }
     if (relay.crash_guard().active() != careful_) {
         careful_ = relay.crash_guard().active();
         if (careful_)

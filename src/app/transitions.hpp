@@ -41,6 +41,7 @@ private:
     std::vector<TopicIndex> unusual_;  // not closed, or paused, when last looked at
     std::uint32_t open_topic_circuits_ = 0;
     bool paused_ = false;
+    bool leased_by_others_ = false;
     std::optional<std::uint64_t> rate_;
     std::size_t blocked_keys_ = 0;
     bool careful_ = false;

@@ -149,7 +149,7 @@ void Worker::take(Answer& answer, Instant now) {
     } else if (std::holds_alternative<RowsDeleted>(answer.event) || std::holds_alternative<RowsBuried>(answer.event)) {
         deletes_refused_ = 0;
     }
-    std::visit(Overloaded{[&](const FleetLeft&) { left_ = true; }, [](const NoteTaken&) {},
+    std::visit(Overloaded{[&](const FleetLeft&) { left_ = true; }, [](const NoteTaken&) {}, [](const ClaimEnded&) {},
                           [&](const auto& event) { relay_.on(event, now); }},
                answer.event);
     act(now);  // a batch that was read has to be published before the next answer replaces it

@@ -35,9 +35,10 @@ void WorkerObserver::answered(const Answer& answer, const Relay& relay, Instant 
                    [&](const LeasesRenewed& event) {
                        metrics_.database_operation(DatabaseOperation::renew, took);
                        database_clock_offset_us_ = answer.database_now_us - microseconds(now - answer.took / 2);
-                       lanes_line(LogLevel::warn, "lanes_lost",
-                                  "another worker took lanes over, their rows are its own now",
-                                  relay.lanes().owned() - event.lanes);
+                       if (!relay.claims_rows())
+                           lanes_line(LogLevel::warn, "lanes_lost",
+                                      "another worker took lanes over, their rows are its own now",
+                                      relay.lanes().owned() - event.lanes);
                    },
                    [&](const LanesAcquired& event) {
                        metrics_.database_operation(DatabaseOperation::acquire, took);
@@ -63,7 +64,7 @@ void WorkerObserver::answered(const Answer& answer, const Relay& relay, Instant 
                        refused(answer);
                    },
                    [&](const ControlRead&) {}, [&](const BlockedKeysRead&) {}, [&](const CrashesRead&) {},
-                   [&](const NoteTaken&) {}},
+                   [&](const NoteTaken&) {}, [&](const ClaimEnded&) {}},
         answer.event);
 }
 

@@ -12,9 +12,10 @@
 namespace outbox {
 
 ExitCode check_online(const Config& config) {
-    const ExitCode postgres = with_database(config.postgres(), Role::relay, [](Client& client) {
+    const ExitCode postgres = with_database(config.postgres(), Role::relay, [&](Client& client) {
         require_schema(client);
-        const std::vector<std::string> missing = missing_grants(client, Role::relay);
+        const std::vector<std::string> missing =
+            missing_grants(client, Role::relay, config.relay().claim == ClaimMode::rows);
         if (missing.empty()) {
             std::cout << "postgres ok\n";
             return ExitCode::ok;

@@ -163,8 +163,7 @@ private:
 
     void read_relay() {
         RelaySettings& relay = config_.relay_;
-        bool lanes = true;
-        read_.choice<bool>("relay.claim", lanes, {{"lanes", true}});
+        read_.choice<ClaimMode>("relay.claim", relay.claim, {{"lanes", ClaimMode::lanes}, {"rows", ClaimMode::rows}});
         read_.count("relay.workers", relay.workers, 1, 64);
         read_.duration("relay.lease_ttl", relay.lease_ttl, seconds(1), hours(1));
         const std::size_t problems_before = read_.problems().size();
@@ -206,6 +205,10 @@ private:
         read_.choice<PoisonPolicy>(
             "poison.policy", config_.poison_.policy,
             {{"dead-letter", PoisonPolicy::dead_letter}, {"block-key", PoisonPolicy::block_key}});
+        if (config_.relay_.claim == ClaimMode::rows && config_.poison_.policy == PoisonPolicy::block_key)
+            read_.problem(read_.origin("poison.policy"),
+                          "poison.policy: given \"block-key\" with relay.claim = \"rows\", which keeps no order that a "
+                          "blocked key could save, allowed: \"dead-letter\", or relay.claim = \"lanes\"");
     }
 
     void read_http_and_log() {

@@ -109,7 +109,7 @@ private:
     void render_relay() {
         const RelaySettings& relay = config_.relay();
         begin("relay");
-        add("claim", toml_text("lanes"));
+        add("claim", toml_text(relay.claim == ClaimMode::rows ? "rows" : "lanes"));
         add("workers", std::to_string(relay.workers));
         add("lease_ttl", toml_text(duration_text(relay.lease_ttl)));
         add("batch_rows", std::to_string(relay.batch_rows));

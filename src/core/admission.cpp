@@ -83,8 +83,11 @@ void Relay::condemn(const RowHead& row, std::string_view code, std::string_view 
 
 void Relay::on(const RowsRead& event, Instant now) {
     require_invariant(reading_.under_way().has_value(), "rows came back that nobody asked for");
-    const bool take =
-        !draining_ && producer_open_ && !control_.paused() && cluster_.circuit().state() != Circuit::State::open;
+    const ReadUnderWay& asked = *reading_.under_way();
+    const bool held = !asked.claim || !claim_.expired(now);
+    const bool take = !draining_ && producer_open_ && !control_.paused() && held && !asked.scout &&
+                      cluster_.circuit().state() != Circuit::State::open;
+    if (asked.claim) claim_.answered();
     bool cut_short = event.rows.size() >= reading_.under_way()->limit;
     RowId last = reading_.under_way()->after;
     std::uint64_t bytes = 0;
@@ -112,13 +115,19 @@ void Relay::on(const RowsRead& event, Instant now) {
     const ReadUnderWay read = *reading_.under_way();
     // Rows that were read but not looked at leave the marks where they are.
     if (!take) cut_short = cut_short || !event.rows.empty();
+    if (read.scout && !event.rows.empty()) last = event.rows.back().id;
+    // What others have claimed may be ours some day.
+    if (read.claim && read.scope != ReadScope::sweep && event.rows.empty() && event.lowest != no_row) cut_short = true;
     publish_due_ = !admitted_.empty();
     if (publish_due_) {
         cluster_.sent(moving_before, now);
         guard_.rows_came(now);
     }
     pacing_.spent(admitted_.size(), bytes);
-    account(read, last, cut_short);
+    if (read.claim)
+        account_claim(read, last, event.lowest);
+    else if (!read.scout)
+        account(read, last, cut_short);
     look_whether_caught_up(read, event.rows.size(), cut_short);
     reading_.finished({.rows = event.rows.size(),
                        .admitted = static_cast<std::uint32_t>(admitted_.size()),
@@ -144,6 +153,14 @@ void Relay::look_whether_caught_up(const ReadUnderWay& read, std::size_t rows, b
         return;
     pacing_.caught_up();
     if (rows == 0 && window_.rows() == 0) cluster_.nothing_to_try();
+}
+
+// What is there may be locked by others, who may give it back: the marks stay below it.
+void Relay::account_claim(const ReadUnderWay& read, RowId last, RowId lowest) {
+    const RowId empty_upto = lowest == no_row ? read.upto : RowId{lowest.value - 1};
+    if (read.scope == ReadScope::main) mark_.rows_claimed(last, empty_upto);
+    if (read.scope == ReadScope::topic && !read.stale && topics_[read.topic].state == Topics::State::behind)
+        topics_.advance(read.topic, empty_upto);
 }
 
 void Relay::account(const ReadUnderWay& read, RowId last, bool cut_short) {

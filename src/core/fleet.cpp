@@ -12,12 +12,20 @@ void Fleet::session_opened(Instant now) {
 
 void Fleet::session_lost() {
     open_ = renewing_ = acquiring_ = releasing_ = false;
+    may_read_ = leases_;
 }
 
 void Fleet::on(const LeasesRenewed& event) {
     renewing_ = false;
     living_ = std::max(event.living, 1U);
     rank_ = event.rank;
+    if (!leases_) {
+        leased_by_others_ = event.lanes;
+        may_read_ = event.lanes.empty();
+        if (lanes.owned().empty()) lanes.hold_all();
+        if (leaving_) lanes.leave(lanes.owned());
+        return;
+    }
     lanes.renewed(event.asked_at, event.lanes);
     lanes.leave(leaving_ ? lanes.owned() : lanes.surplus(share()));
 }
@@ -36,21 +44,21 @@ void Fleet::on(const LanesReleased& event) {
 std::optional<Action> Fleet::next(Instant now, LaneSet empty_lanes) {
     if (!open_ || left_) return std::nullopt;
     const LaneSet releasable = lanes.leaving() & empty_lanes;
-    if (!releasable.empty() && !releasing_ && (!leaving_ || releasable == lanes.owned())) {
+    if (leases_ && !releasable.empty() && !releasing_ && (!leaving_ || releasable == lanes.owned())) {
         releasing_ = true;
         return ReleaseLanes{releasable};
     }
-    if (leaving_ && lanes.owned().empty() && !acquiring_ && empty_lanes == LaneSet::all()) {
+    if (leaving_ && (lanes.owned().empty() || !leases_) && !acquiring_ && empty_lanes == LaneSet::all()) {
         left_ = true;
         return LeaveFleet{};
     }
     if (now >= renew_at_ && !renewing_ && !releasing_) {
         renewing_ = true;
         renew_at_ = now + renew_every_;
-        return RenewLeases{};
+        return RenewLeases{.leases = leases_};
     }
     // Not before the first renewal: it registers this worker, and the database counts the living when it shares.
-    if (now >= acquire_at_ && !acquiring_ && !leaving_ && lanes.owned() != LaneSet::all()) {
+    if (leases_ && now >= acquire_at_ && !acquiring_ && !leaving_ && lanes.owned() != LaneSet::all()) {
         acquiring_ = true;
         acquire_at_ = now + acquire_every_;
         return AcquireLanes{};
@@ -61,7 +69,7 @@ std::optional<Action> Fleet::next(Instant now, LaneSet empty_lanes) {
 Instant Fleet::wake_at() const {
     if (!open_ || left_) return never;
     Instant at = renewing_ || releasing_ ? never : renew_at_;
-    if (!acquiring_ && !leaving_ && lanes.owned() != LaneSet::all()) at = std::min(at, acquire_at_);
+    if (leases_ && !acquiring_ && !leaving_ && lanes.owned() != LaneSet::all()) at = std::min(at, acquire_at_);
     return at;
 }
 

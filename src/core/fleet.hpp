@@ -1,22 +1,30 @@
 // This worker among its peers: when to renew its leases, when to look for free lanes, which lanes to hand back.
 // Shares are lanes / living workers; the first (lanes mod living) workers in id order hold one more, so that shares
 // differ by at most one and a stable fleet moves nothing.
+// A worker that claims rows instead takes part for the count, and holds every lane without a lease. It waits as long as
+// anybody leases lanes: that worker keeps an order which claims would break.
 // Pure. Owned by Relay; the worker's thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 
 #include "core/lanes.hpp"
 #include "core/messages.hpp"
+#include "core/settings.hpp"
 #include "core/time.hpp"
 
 namespace outbox {
 
 class Fleet {
 public:
-    explicit Fleet(Duration lease_ttl)
-        : lanes(lease_ttl), renew_every_(lease_ttl / 3), acquire_every_(lease_ttl / 10) {}
+    explicit Fleet(Duration lease_ttl, ClaimMode claim = ClaimMode::lanes)
+        : lanes(lease_ttl),
+          renew_every_(lease_ttl / 3),
+          acquire_every_(lease_ttl / 10),
+          leases_(claim == ClaimMode::lanes),
+          may_read_(leases_) {}
 
     void session_opened(Instant now);
     void session_lost();
@@ -31,6 +39,10 @@ public:
     Instant wake_at() const;
     bool left() const { return left_; }
     std::uint32_t living() const { return living_; }
+    bool may_read() const { return may_read_; }
+    LaneSet leased_by_others() const { return leased_by_others_; }  // known to those who claim rows
+    // Of all that is for the fleet together, in lanes.
+    std::uint32_t part() const { return leases_ ? lanes.owned().size() : std::max(share(), 1U); }
 
     Lanes lanes;
 
@@ -39,6 +51,9 @@ private:
 
     Duration renew_every_;
     Duration acquire_every_;
+    bool leases_;
+    bool may_read_;
+    LaneSet leased_by_others_;
     bool open_ = false;
     bool renewing_ = false;
     bool acquiring_ = false;

@@ -42,6 +42,12 @@ void Lanes::released(LaneSet lanes) {
     leaving_ = leaving_ - lanes;
 }
 
+void Lanes::hold_all() {
+    trusted_until_.fill(never);
+    owned_ = LaneSet::all();
+    restart();
+}
+
 void Lanes::lapse(Instant now, RowId low) {
     each(current() | behind_, [&](std::uint8_t lane) {
         if (!trusted(lane, now)) fail(lane, low);

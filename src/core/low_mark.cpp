@@ -19,7 +19,7 @@ bool contains(std::span<const Holder> holders, const Holder& one) {
 }  // namespace
 
 void LowMark::reset() {
-    *this = LowMark{};
+    *this = LowMark(shared_ ? ClaimMode::rows : ClaimMode::lanes);
 }
 
 // Keeps of holders_ those still there, and adds the prepared transactions that a vanished live holder may have become.
@@ -67,6 +67,11 @@ void LowMark::rows_read(RowId last, bool cut_short) {
     head_ = std::max(head_, last);
     const RowId reached = cut_short ? std::min(settled_, last) : settled_;
     low_ = std::max(low_, reached);
+}
+
+void LowMark::rows_claimed(RowId last, RowId empty_upto) {
+    head_ = std::max(head_, last);
+    low_ = std::max(low_, std::min(settled_, empty_upto));
 }
 
 }  // namespace outbox

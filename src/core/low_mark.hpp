@@ -9,20 +9,28 @@
 // and goes by -1/xid after a restart and on older ones: prepared transactions that show up under that form while a live
 // holder disappears are waited for as well.
 //
+// Where rows are claimed, other workers relay rows of the same range and may give them back at any time: there `low`
+// stays below the lowest row that is still in the table, locked or not; and as rows that others relay are never seen
+// here, it is probed for all the time.
+//
 // Pure. Owned by Relay; the worker's thread.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <vector>
 
 #include "core/messages.hpp"
 #include "core/row.hpp"
+#include "core/settings.hpp"
 #include "core/time.hpp"
 
 namespace outbox {
 
 class LowMark {
 public:
+    explicit LowMark(ClaimMode claim = ClaimMode::lanes) : shared_(claim == ClaimMode::rows) {}
+
     void reset();  // a new session: ids may have been re-issued, so nothing is known
 
     void probe_answered(RowId high, std::span<const Holder> holders, Instant now);
@@ -30,6 +38,10 @@ public:
     // A read of `id > low()` came back. `last` is the highest id it accounts for; `cut_short` says that rows may exist
     // beyond it which the read did not return.
     void rows_read(RowId last, bool cut_short);
+
+    // A claim of `id > low()` came back. There is no row up to `empty_upto` but those that are waited for elsewhere.
+    void rows_claimed(RowId last, RowId empty_upto);
+    void go_back(RowId to) { low_ = std::min(low_, to); }
 
     RowId low() const { return low_; }
     RowId head() const { return head_; }  // the highest id seen
@@ -40,9 +52,10 @@ public:
     void probe_sent() { probing_ = true; }
 
 private:
-    bool unsettled() const { return !probed_ || head_ > settled_; }
+    bool unsettled() const { return shared_ || !probed_ || head_ > settled_; }
     void resolve(std::span<const Holder> holders);
 
+    bool shared_;
     RowId low_;
     RowId head_;
     RowId settled_;

@@ -54,7 +54,7 @@ struct TopicLimitsRead {  // what they take of it
 
 struct LeasesRenewed {
     Instant asked_at;          // before the statement was sent: the time-to-live may have started as early as this
-    LaneSet lanes;             // every lane that is ours in the table
+    LaneSet lanes;             // every lane that is ours in the table; where we lease none: that anybody holds
     std::uint32_t living = 1;  // workers alive, this one included
     std::uint32_t rank = 0;    // how many of them sort before this one
 };
@@ -70,6 +70,7 @@ struct LanesReleased {
 
 struct RowsRead {
     std::span<const RowHead> rows;  // in id order
+    RowId lowest = no_row;          // of a claim: the first row that is there, locked or not; no_row: none
 };
 
 // A transaction that holds RowExclusiveLock on outbox.message and may therefore have drawn an id it has not committed.
@@ -134,6 +135,7 @@ struct BlockedKeysRead {
 struct RenewLeases {
     std::uint32_t in_flight_rows = 0;   // the whole window, for those who wait until it is empty
     std::int64_t control_revision = 0;  // obeyed by now
+    bool leases = true;                 // false: this worker leases no lanes, and asks whether anybody does
 };
 struct AcquireLanes {};
 struct ReleaseLanes {
@@ -153,6 +155,7 @@ struct ReadRows {
     std::span<const TopicIndex> without;  // leave out the rows of these topics
     bool without_blocked = false;         // and the rows of blocked keys
     bool noted = false;                   // write down which ids came, in the same transaction
+    bool claim = false;                   // begin a transaction, lock the rows in it, leave out what others have locked
 };
 
 struct Probe {};
@@ -175,7 +178,11 @@ struct Publish {
 struct DeleteRows {
     std::span<const RowId> ids;
     std::span<const EventId> event_ids;  // matched as well when not empty: ids may have been re-issued since the read
+    bool skip_locked = false;            // leave rows that others have claimed to them
+    bool ends_claim = false;             // and commit: the transaction that the last claim began
 };
+
+struct EndClaim {};  // commit it: there is nothing to delete
 
 // Move one row to the dead letters, in the same transaction that deletes it; or, by policy, leave it and block its key.
 struct BuryRow {
@@ -187,6 +194,6 @@ struct BuryRow {
 };
 
 using Action = std::variant<RenewLeases, AcquireLanes, ReleaseLanes, LeaveFleet, ReadRows, Probe, Publish, DeleteRows,
-                            BuryRow, ReadControl, ReadBlockedKeys, ReadCrashes, WithdrawNote, ForgetCrashes>;
+                            EndClaim, BuryRow, ReadControl, ReadBlockedKeys, ReadCrashes, WithdrawNote, ForgetCrashes>;
 
 }  // namespace outbox

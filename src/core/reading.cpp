@@ -41,6 +41,7 @@ void Reading::restart(Instant now) {
     sweeping_ = false;
     sweep_at_ = now + sweep_every;
     sweep_floor_ = swept_before_ = RowId{};
+    scouted_upto_ = no_row;
 }
 
 void Reading::lane_failed(std::uint8_t lane) {
@@ -121,7 +122,7 @@ std::optional<ReadUnderWay> Reading::choose(ReadScope scope, const ReadingContex
         case ReadScope::main:
             if (current.empty() || now < main_at_) return std::nullopt;
             return ReadUnderWay{
-                .scope = scope, .lanes = current, .after = mark.low(), .upto = no_row, .limit = UINT32_MAX};
+                .scope = scope, .lanes = current, .after = mark.low(), .upto = scouted_upto_, .limit = UINT32_MAX};
         case ReadScope::lanes: {
             const LaneSet behind = trusted(lanes, lanes.behind(), now);
             if (behind.empty()) return std::nullopt;
@@ -168,9 +169,18 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
     Window::Known known;
     bool without_blocked = false;
     without_.clear();
-    if (read.scope == ReadScope::main && context.mark.lags()) {
+    bool noted = context.guard.notes() && (read.scope == ReadScope::main || read.scope == ReadScope::lanes);
+    if (settings_.claim == ClaimMode::rows) {
+        // A note inside the claim would go with it when the process dies: it is written before.
+        noted = read.scout = noted && scouted_upto_ == no_row;
+        read.claim = !read.scout;
+    }
+    const bool lags = read.scope == ReadScope::main && context.mark.lags();
+    if (read.claim ? window.rows() > window.rows_deleting() : lags) {
         known = window.known_above(read.after);
         read.limit += known.rows_beyond;
+    }
+    if (read.claim ? read.scope == ReadScope::main : lags) {
         // Every read begins at the same place: rows that have to wait would fill each of them.
         const auto parked = context.topics.parked();
         without_.assign(parked.begin(), parked.begin() + std::min<std::ptrdiff_t>(std::ssize(parked), without_max));
@@ -180,7 +190,6 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
         if (without_blocked) context.control.pass_over_all(first);
     }
     under_way_ = read;
-    const bool noted = context.guard.notes() && (read.scope == ReadScope::main || read.scope == ReadScope::lanes);
     if (noted) context.guard.sent();
     const std::uint64_t bytes_each =
         window.bytes_in_flight() == 0 && read.limit == 1 ? UINT32_MAX : window.bytes_free() / read.limit;
@@ -194,7 +203,8 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
                     .known = known.bits,
                     .without = without_,
                     .without_blocked = without_blocked,
-                    .noted = noted};
+                    .noted = noted,
+                    .claim = read.claim};
 }
 
 void Reading::finished(const ReadOutcome& outcome, Instant now) {
@@ -205,6 +215,7 @@ void Reading::finished(const ReadOutcome& outcome, Instant now) {
     // A large row is remembered for some dozens of reads: sizes that alternate must not be met by surprise each time.
     row_bytes_ = std::max({outcome.largest_bytes, row_bytes_ - row_bytes_ / 16, row_bytes_floor});
     if (read.scope == ReadScope::main) {
+        scouted_upto_ = read.scout && outcome.rows > 0 ? outcome.last : no_row;
         if (outcome.cut_short && outcome.rows > 0) {
             main_at_ = now;
             idle_ = {};

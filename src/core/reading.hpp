@@ -3,6 +3,8 @@
 //   lanes   lanes that go back over rows (taken over, or after a failure), from where they resume up to `low`
 //   topic   the rows of one topic that comes back after a failure
 //   sweep   a safety net over what lies below `low`: a mark that was wrong delays a row, it never loses one
+// Where rows are claimed each of them is a claim, and there is no `lanes`: `low` itself stays below what is to be read
+// again.
 // Also how much: a read never asks for more bytes than the window has room for, whatever sizes come.
 // Pure. Owned by Relay; the worker's thread.
 #pragma once
@@ -31,6 +33,8 @@ struct ReadUnderWay {
     LaneSet lanes;
     TopicIndex topic{};
     bool stale = false;  // the topic failed meanwhile
+    bool claim = false;
+    bool scout = false;  // for the ids alone: they are noted before they are claimed
     RowId after;
     RowId upto;
     std::uint32_t limit = 0;
@@ -105,6 +109,7 @@ private:
     RowId swept_before_;  // where the sweep before this one ended
     RowId sweep_floor_;
     bool sweeping_ = false;
+    RowId scouted_upto_ = no_row;  // what the next claim may bring has been noted
 };
 
 }  // namespace outbox

@@ -1,6 +1,7 @@
 #include "core/relay.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/invariant.hpp"
 
@@ -18,8 +19,10 @@ Relay::Relay(const RelayOptions& options, RelayLimits limits)
     : settings_(options.relay),
       poison_(options.poison.policy),
       limits_(limits),
-      fleet_(settings_.lease_ttl),
+      fleet_(settings_.lease_ttl, settings_.claim),
+      claim_(settings_.lease_ttl),
       reading_(settings_),
+      mark_(settings_.claim),
       window_(settings_.in_flight_rows, settings_.in_flight_bytes),
       topics_(options.topics.allow, limits.seed),
       cluster_(limits.seed + 1),
@@ -47,6 +50,7 @@ void Relay::on(const SessionLost&, Instant now) {
     session_open_ = false;
     recovering_ = true;
     fleet_.session_lost();
+    claim_.ended();
     control_.session_lost();
     guard_.session_lost();
     reading_.forget();
@@ -97,22 +101,22 @@ void Relay::on(const TopicLimitsRead& event, Instant now) {
 void Relay::on(const LeasesRenewed& event, Instant now) {
     const LaneSet before = fleet_.lanes.owned();
     fleet_.on(event);
-    const LaneSet lost = (before - event.lanes) | fleet_.lanes.leaving();
+    const LaneSet lost = (before - fleet_.lanes.owned()) | fleet_.lanes.leaving();
     for (std::uint8_t lane = 0; lane < lane_count; ++lane)
         if (lost.contains(lane)) reading_.lane_failed(lane);
-    pacing_.set_lanes(fleet_.lanes.owned().size(), now);
+    pacing_.set_lanes(fleet_.part(), now);
     turn(now);
 }
 
 void Relay::on(const LanesAcquired& event, Instant now) {
     fleet_.on(event);
-    pacing_.set_lanes(fleet_.lanes.owned().size(), now);
+    pacing_.set_lanes(fleet_.part(), now);
     turn(now);
 }
 
 void Relay::on(const LanesReleased& event, Instant now) {
     fleet_.on(event);
-    pacing_.set_lanes(fleet_.lanes.owned().size(), now);
+    pacing_.set_lanes(fleet_.part(), now);
     turn(now);
 }
 
@@ -234,41 +238,40 @@ bool Relay::may_relay() const {
     return session_open_ && producer_open_ && !draining_ && !recovering_;
 }
 
-std::optional<Action> Relay::next_read(Instant now) {
-    if (now < read_again_at_ || !guard_.learnt() || !control_.known() || control_.paused() || window_.isolating())
-        return std::nullopt;
+// Nothing is to be read as things are: some event will change that, not time.
+bool Relay::reading_stopped() const {
     const Circuit& circuit = cluster_.circuit();
-    if (circuit.state() == Circuit::State::open) return std::nullopt;
-    if (circuit.state() == Circuit::State::half_open && moving() > 0) return std::nullopt;
+    return !guard_.learnt() || !control_.known() || control_.paused() || !fleet_.may_read() ||
+           circuit.state() == Circuit::State::open || (circuit.state() == Circuit::State::half_open && moving() > 0);
+}
+
+std::optional<ReadRows> Relay::next_read(Instant now) {
+    if (now < read_again_at_ || window_.isolating() || reading_stopped()) return std::nullopt;
     return reading_.next({fleet_.lanes, topics_, window_, mark_, pacing_, guard_, control_}, now);
 }
 
-std::optional<Action> Relay::next(Instant now) {
-    fleet_.lanes.lapse(now, mark_.low());
-    turn(now);
-    if (auto action = fleet_.next(now, empty_lanes())) {
-        if (auto* const renew = std::get_if<RenewLeases>(&*action)) *renew = {window_.rows(), control_.revision()};
-        return action;
-    }
-    if (auto action = control_.next(window_.burying(), now)) return action;
-    if (session_open_ && !fleet_.lanes.owned().empty() && guard_.ask()) return ReadCrashes{};
-    if (may_relay()) {
-        // The next read goes out before the rows of the last one are published: the database works meanwhile.
-        if (auto read = next_read(now)) return read;
-        if (mark_.probe_due(now)) {
-            mark_.probe_sent();
-            return Probe{};
-        }
-    }
+// What is said inside the claim's transaction: nothing but its end.
+std::optional<Action> Relay::next_of_claim(Instant now) {
+    if (std::exchange(publish_due_, false)) return Publish{admitted_};
+    if (!claim_.due(window_.rows_claimed(), now)) return std::nullopt;
+    claim_.ended();
+    if (window_.rows_claimed() > 0) topics_.hold_stalled(mark_.low(), now);
+    auto rows = window_.take_claimed_deletes();
+    window_.let_go();
+    if (window_.rows_acknowledged() == 0) acknowledged_at_ = never;
+    if (!rows) return EndClaim{};
+    rows->ends_claim = true;
+    return *rows;
+}
+
+std::optional<Action> Relay::next_of_rows(Instant now) {
     if (delete_due(now)) {
         DeleteRows rows = window_.take_deletes(std::size_t{2} * settings_.batch_rows);
+        rows.skip_locked = claims_rows();
         acknowledged_at_ = window_.rows_acknowledged() > 0 ? now : never;
         return rows;
     }
-    if (publish_due_) {
-        publish_due_ = false;
-        return Publish{admitted_};
-    }
+    if (std::exchange(publish_due_, false)) return Publish{admitted_};
     if (session_open_ && window_.burial_waiting() && now >= burials_.at) {
         BuryRow burial = window_.take_burial();
         burial.block_key = poison_ == PoisonPolicy::block_key;
@@ -278,18 +281,47 @@ std::optional<Action> Relay::next(Instant now) {
         guard_.withdrawn();
         return WithdrawNote{};
     }
-    if (session_open_ && forget_crashes_due_) {
-        forget_crashes_due_ = false;
-        return ForgetCrashes{};
-    }
+    if (session_open_ && std::exchange(forget_crashes_due_, false)) return ForgetCrashes{};
     return std::nullopt;
+}
+
+std::optional<Action> Relay::next(Instant now) {
+    fleet_.lanes.lapse(now, mark_.low());
+    turn(now);
+    if (claim_.open()) return next_of_claim(now);
+    if (auto action = fleet_.next(now, empty_lanes())) {
+        if (auto* const renew = std::get_if<RenewLeases>(&*action)) {
+            renew->in_flight_rows = window_.rows();
+            renew->control_revision = control_.revision();
+        }
+        return action;
+    }
+    if (auto action = control_.next(window_.burying(), now)) return action;
+    if (session_open_ && !fleet_.lanes.owned().empty() && guard_.ask()) return ReadCrashes{};
+    if (may_relay()) {
+        // The next read goes out before the rows of the last one are published: the database works meanwhile.
+        if (!claims_rows())
+            if (const auto read = next_read(now)) return *read;
+        if (mark_.probe_due(now)) {
+            mark_.probe_sent();
+            return Probe{};
+        }
+    }
+    if (auto action = next_of_rows(now)) return action;
+    // A claim comes last: until it has ended, nothing else can be said.
+    if (!claims_rows() || !may_relay()) return std::nullopt;
+    const auto read = next_read(now);
+    if (read && read->claim) claim_.sent(read->topic && !topics_[*read->topic].circuit.closed(), now);
+    return read ? std::optional<Action>(*read) : std::nullopt;
 }
 
 Instant Relay::wake_at(Instant now) const {
     // Stuck topics are looked for at intervals only.
     const Instant cluster_at = cluster_.wake_at(moving());
     const bool looking = cluster_.circuit().state() == Circuit::State::open && moving() > 0;
-    Instant at = std::min(fleet_.wake_at(), looking ? std::max(cluster_at, look_for_stalled_at_) : cluster_at);
+    Instant at = looking ? std::max(cluster_at, look_for_stalled_at_) : cluster_at;
+    if (claim_.open()) return std::min(at, claim_.wake_at());
+    at = std::min(at, fleet_.wake_at());
     if (!session_open_) return at;
     at = std::min({at, control_.wake_at(), guard_.wake_at()});
     if (window_.rows_acknowledged() > 0 && window_.deletes_under_way() < deletes_under_way_max)
@@ -297,10 +329,7 @@ Instant Relay::wake_at(Instant now) const {
     if (window_.burial_waiting()) at = std::min(at, burials_.at);
     if (!may_relay()) return at;
     at = std::min({at, mark_.probe_at(), topics_.wake_at(cluster_.circuit().closed()), pacing_.wake_at()});
-    if (!guard_.learnt() || control_.paused() || !control_.known() ||
-        cluster_.circuit().state() == Circuit::State::open)
-        return at;
-    if (cluster_.circuit().state() == Circuit::State::half_open && moving() > 0) return at;
+    if (reading_stopped()) return at;
     if (reading_.blocked() && window_.rows_in_flight() > 0) at = std::min(at, look_for_stalled_at_);
     const Instant read_at = now < read_again_at_ ? read_again_at_ : reading_.wake_at(fleet_.lanes, pacing_, now);
     return std::min({at, read_at, fleet_.lanes.trust_ends(now)});

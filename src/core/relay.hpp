@@ -6,6 +6,7 @@
 //   Fleet (leases, shares, Lanes)   Reading (what to read next)     LowMark (where reads begin)
 //   Window (rows being relayed)     Topics (which may be written)   Cluster (whether anything may)
 //   Pacing (how fast)               Control (what operators want)   CrashGuard (care after a crash loop)
+//   Claim (what holds rows, where they are claimed one by one instead of by their lanes: then there is no order)
 //
 // Pure: no clock, no I/O, no log, no counter. One thread: the worker's.
 #pragma once
@@ -15,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "core/claim.hpp"
 #include "core/cluster.hpp"
 #include "core/control.hpp"
 #include "core/crash_guard.hpp"
@@ -88,6 +90,9 @@ public:
     const Pacing& pacing() const { return pacing_; }
     const Control& control() const { return control_; }
     const CrashGuard& crash_guard() const { return guard_; }
+    bool claims_rows() const { return settings_.claim == ClaimMode::rows; }
+    // Where we claim rows: what others lease, who keep an order; as long as they do, we wait.
+    LaneSet leased_by_others() const { return fleet_.leased_by_others(); }
     // No row of our lanes with an id up to here is waiting: where a count of the backlog may begin.
     RowId floor() const;
 
@@ -110,13 +115,17 @@ private:
     void hold_reading(Instant now);
     void try_later(Retry& retry, Instant now);
     bool may_relay() const;
-    std::optional<Action> next_read(Instant now);
+    std::optional<ReadRows> next_read(Instant now);
+    std::optional<Action> next_of_claim(Instant now);
+    std::optional<Action> next_of_rows(Instant now);
+    bool reading_stopped() const;
     bool goes_alone(const RowHead& row) const;
     bool overfills(const Topics::Topic& topic, const RowHead& row) const;
     Verdict judge(const RowHead& row, const ReadUnderWay& read, Instant now);
     void condemn(const RowHead& row, std::string_view code, std::string_view text, Instant now);
     void condemn(Slot slot, std::string_view code, std::string_view text);
     void account(const ReadUnderWay& read, RowId last, bool cut_short);
+    void account_claim(const ReadUnderWay& read, RowId last, RowId lowest);
     void look_whether_caught_up(const ReadUnderWay& read, std::size_t rows, bool cut_short);
     bool delete_due(Instant now) const;
     LaneSet empty_lanes() const;
@@ -125,6 +134,7 @@ private:
     const PoisonPolicy poison_;
     const RelayLimits limits_;
     Fleet fleet_;
+    Claim claim_;
     Reading reading_;
     LowMark mark_;
     Window window_;

@@ -58,6 +58,7 @@ void Relay::condemn(Slot slot, std::string_view code, std::string_view text) {
 }
 
 void Relay::fail_lane(std::uint8_t lane, RowId resume_after) {
+    if (claims_rows()) return mark_.go_back(resume_after);
     // Rows that commit late may still appear above `low`, and reads leave the lane out meanwhile; so may rows of a
     // topic that is being read again.
     resume_after = std::min(resume_after, mark_.low());

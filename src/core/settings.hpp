@@ -9,7 +9,13 @@
 
 namespace outbox {
 
+enum class ClaimMode : std::uint8_t {
+    lanes,  // a worker leases lanes, and relays the rows of those alone, in order
+    rows,   // a worker locks rows, any rows, while it publishes them: no order
+};
+
 struct RelaySettings {
+    ClaimMode claim = ClaimMode::lanes;
     std::uint32_t workers = 1;
     Duration lease_ttl = std::chrono::seconds(3);
     std::uint32_t batch_rows = 1000;

@@ -42,11 +42,14 @@ Slot Window::admit(const RowHead& row, bool solo, Instant now) {
     ++lane_in_flight_[row.lane];
     ++lane_held_[row.lane];
     ++in_flight_;
+    ++claimed_;
     bytes_ += row.bytes;
     return slot;
 }
 
-void Window::leave_flight(const Entry& row) {
+void Window::leave_flight(Slot slot) {
+    const Entry& row = entry(slot);
+    if (!guarded_[index(slot)]) --claimed_;
     --lane_in_flight_[row.lane];
     --in_flight_;
     bytes_ -= row.bytes;
@@ -63,20 +66,20 @@ void Window::free_slot(Slot slot) {
 
 void Window::acknowledge(Slot slot) {
     expect(slot, State::in_flight);
-    leave_flight(entry(slot));
+    leave_flight(slot);
     states_[index(slot)] = State::acknowledged;
     acknowledged_.push_back(slot);
 }
 
 void Window::release(Slot slot) {
     expect(slot, State::in_flight);
-    leave_flight(entry(slot));
+    leave_flight(slot);
     free_slot(slot);
 }
 
 void Window::condemn(Slot slot, std::string_view code, std::string_view text) {
     expect(slot, State::in_flight);
-    leave_flight(entry(slot));
+    leave_flight(slot);
     states_[index(slot)] = State::condemned;
     condemned_.push_back({slot, entry(slot).id, entry(slot).event_id, std::string(code), std::string(text)});
 }
@@ -87,14 +90,24 @@ void Window::isolate(RowId id, std::string_view code, std::string_view text) {
 }
 
 DeleteRows Window::take_deletes(std::size_t rows_max) {
-    require_invariant(deletes_in_use_ < deletes_under_way_max && !acknowledged_.empty(), "a delete out of turn");
+    require_invariant(!acknowledged_.empty(), "a delete of nothing");
+    return take_deletes(guarded_[index(acknowledged_.front())], rows_max);
+}
+
+std::optional<DeleteRows> Window::take_claimed_deletes() {
+    const auto claimed = [&](Slot slot) { return !guarded_[index(slot)]; };
+    if (std::none_of(acknowledged_.begin(), acknowledged_.end(), claimed)) return std::nullopt;
+    return take_deletes(false, acknowledged_.size());
+}
+
+// Rows that are guarded are deleted apart, with the stricter statement.
+DeleteRows Window::take_deletes(bool guarded, std::size_t rows_max) {
+    require_invariant(deletes_in_use_ < deletes_under_way_max, "a delete out of turn");
     DeleteBatch& batch = deletes_[(deletes_head_ + deletes_in_use_) % deletes_.size()];
     ++deletes_in_use_;
 
-    // Rows read on an earlier session are deleted apart, with the stricter statement; they come first, being older.
-    const bool guarded = guarded_[index(acknowledged_.front())];
     const auto alike = [&](Slot slot) { return guarded_[index(slot)] == guarded; };
-    const auto end = std::find_if_not(acknowledged_.begin(), acknowledged_.end(), alike);
+    const auto end = std::stable_partition(acknowledged_.begin(), acknowledged_.end(), alike);
     const auto take = std::min(rows_max, static_cast<std::size_t>(end - acknowledged_.begin()));
     const auto cut = acknowledged_.begin() + static_cast<std::ptrdiff_t>(take);
     batch.slots.assign(acknowledged_.begin(), cut);
@@ -107,7 +120,19 @@ DeleteRows Window::take_deletes(std::size_t rows_max) {
         batch.ids.push_back(entry(slot).id);
         if (guarded) batch.event_ids.push_back(entry(slot).event_id);
     }
-    return {batch.ids, batch.event_ids};
+    return {.ids = batch.ids, .event_ids = batch.event_ids};
+}
+
+std::size_t Window::rows_deleting() const {
+    std::size_t rows = 0;
+    for (std::size_t i = 0; i < deletes_in_use_; ++i)
+        rows += deletes_[(deletes_head_ + i) % deletes_.size()].slots.size();
+    return rows;
+}
+
+void Window::let_go() {
+    for (std::size_t i = 0; i < states_.size(); ++i) guarded_[i] = states_[i] != State::free;
+    claimed_ = 0;
 }
 
 std::size_t Window::deleted() {
@@ -178,7 +203,7 @@ void Window::session_lost() {
         condemned_.push_front(std::move(burying_.back()));
         burying_.pop_back();
     }
-    for (std::size_t i = 0; i < states_.size(); ++i) guarded_[i] = states_[i] != State::free;
+    let_go();
 }
 
 std::optional<RowId> Window::lowest() const {

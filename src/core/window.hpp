@@ -51,6 +51,11 @@ public:
 
     // Up to `rows_max` acknowledged rows, now deleting. The spans stay valid until deleted().
     DeleteRows take_deletes(std::size_t rows_max);
+    // All of the claim that are acknowledged, if there are any.
+    std::optional<DeleteRows> take_claimed_deletes();
+    // The claim is over: from now on every row in the window is deleted by id *and* event_id, as others may have
+    // relayed it meanwhile.
+    void let_go();
     std::size_t deleted();  // the oldest batch; how many rows that was
     void delete_refused();  // the oldest batch: its rows are acknowledged as before
     BuryRow take_burial();
@@ -68,9 +73,11 @@ public:
     std::uint32_t rows() const { return rows_max_ - static_cast<std::uint32_t>(free_.size()); }
     std::uint32_t rows_free() const { return static_cast<std::uint32_t>(free_.size()); }
     std::uint32_t rows_in_flight() const { return in_flight_; }
+    std::uint32_t rows_claimed() const { return claimed_; }
     std::uint64_t bytes_in_flight() const { return bytes_; }
     std::uint64_t bytes_free() const { return bytes_ >= bytes_max_ ? 0 : bytes_max_ - bytes_; }
     std::size_t rows_acknowledged() const { return acknowledged_.size(); }
+    std::size_t rows_deleting() const;
     std::size_t deletes_under_way() const { return deletes_in_use_; }
     bool burial_waiting() const { return !condemned_.empty(); }
     std::uint32_t in_flight_of(std::uint8_t lane) const { return lane_in_flight_[lane]; }
@@ -117,14 +124,15 @@ private:
 
     static std::size_t index(Slot slot) { return static_cast<std::size_t>(slot); }
     void expect(Slot slot, State state) const;
-    void leave_flight(const Entry& row);
+    void leave_flight(Slot slot);
+    DeleteRows take_deletes(bool guarded, std::size_t rows_max);
     void free_slot(Slot slot);
 
     const std::uint32_t rows_max_;
     const std::uint64_t bytes_max_;
     std::vector<Entry> entries_;
     std::vector<State> states_;
-    std::vector<bool> guarded_;  // read on an earlier session
+    std::vector<bool> guarded_;  // read on an earlier session, or by a claim that is over
     std::vector<Slot> free_;
     IdMap slots_by_id_;
     std::vector<Slot> acknowledged_;
@@ -137,6 +145,7 @@ private:
     std::array<std::uint32_t, lane_count> lane_in_flight_{};
     std::array<std::uint32_t, lane_count> lane_held_{};
     std::uint32_t in_flight_ = 0;
+    std::uint32_t claimed_ = 0;  // in flight and not guarded
     std::uint64_t bytes_ = 0;
     std::vector<std::uint8_t> known_;
     std::size_t touched_ = 0;  // slots below this may be in use; the free ones are reused lowest first

@@ -61,6 +61,6 @@ std::string migration_script(const Migration& migration);
 void grant_privileges(Client& client, Role role, const std::string& role_name);
 
 // The GRANT statements the connected user is missing for `role`; empty when all is well.
-std::vector<std::string> missing_grants(Client& client, Role role);
+std::vector<std::string> missing_grants(Client& client, Role role, bool claims_rows = false);
 
 }  // namespace outbox

@@ -19,6 +19,8 @@ constexpr std::array app_grants{
 constexpr std::array relay_grants{
     Grant{"outbox", "SCHEMA", "outbox", "USAGE"},
     Grant{"message", "TABLE", "outbox.message", "SELECT, DELETE"},
+    // SELECT … FOR UPDATE wants UPDATE on a column: this one is generated, and can be set to nothing else.
+    Grant{"message", "TABLE", "outbox.message", "UPDATE (lane)", true},
     Grant{"message_id_seq", "SEQUENCE", "outbox.message_id_seq", "SELECT"},
     Grant{"lane", "TABLE", "outbox.lane", "SELECT, UPDATE"},
     Grant{"relay", "TABLE", "outbox.relay", "SELECT, INSERT, UPDATE, DELETE"},
@@ -63,6 +65,11 @@ std::string grant_statement(const Grant& grant, std::string_view role_name) {
 std::string grant_held_expression(const Grant& grant) {
     std::string kind;
     for (const char c : grant.kind) kind += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    if (const auto column = grant.privileges.find(" ("); column != std::string_view::npos) {
+        const std::string_view name = grant.privileges.substr(column + 2, grant.privileges.size() - column - 3);
+        return "pg_catalog.has_column_privilege(" + literal(grant.object) + ", " + literal(name) + ", " +
+               literal(grant.privileges.substr(0, column)) + ")";
+    }
     const std::string call = "pg_catalog.has_" + kind + "_privilege(" + literal(grant.object) + ", ";
 
     // One call per privilege: a list in one call asks for any of them.

@@ -17,7 +17,8 @@ struct Grant {
     std::string_view name;        // as the server's error messages call the object
     std::string_view kind;        // TABLE, SEQUENCE, SCHEMA, FUNCTION
     std::string_view object;      // qualified
-    std::string_view privileges;  // as in GRANT, separated by ", "
+    std::string_view privileges;  // as in GRANT, separated by ", "; or one with its column, as in "UPDATE (lane)"
+    bool claims_rows = false;     // needed only where rows are claimed
 };
 
 std::span<const Grant> grants_of(Role role);

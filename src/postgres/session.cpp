@@ -142,7 +142,8 @@ void Session::open(Instant now) {
         // At once: to prepare what follows takes locks, and a session that waits for one must not outlive our patience.
         const auto limit = std::chrono::duration_cast<std::chrono::milliseconds>(statement_timeout(lease_ttl_));
         parameter(0) = std::to_string(limit.count());
-        execute(Statement::settings, 1);
+        parameter(1) = std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
+        execute(Statement::settings, 2);
     }
     execute(Statement::schema, 0);
     sync({.operation = Operation::open, .sent_at = now, .statement = Statement::schema});
@@ -184,123 +185,6 @@ void Session::flush() {
     flush_pending_ = pending == 1;
 }
 
-void Session::send(const RenewLeases& action, Instant now) {
-    name_worker(0);
-    wire::append_integer(parameter(1), std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
-    parameter(2) = identity_.host;
-    wire::append_integer(parameter(3), identity_.pid);
-    parameter(4) = identity_.version;
-    wire::append_integer(parameter(5), static_cast<std::int32_t>(action.in_flight_rows));
-    wire::append_integer(parameter(6), action.control_revision);
-    execute(Statement::renew, 7);
-    sync({.operation = Operation::renew, .sent_at = now, .statement = Statement::renew});
-}
-
-void Session::send(const AcquireLanes&, Instant now) {
-    name_worker(0);
-    wire::append_integer(parameter(1), std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
-    execute(Statement::acquire, 2);
-    sync({.operation = Operation::acquire, .sent_at = now, .statement = Statement::acquire});
-}
-
-void Session::send(const ReleaseLanes& action, Instant now) {
-    name_worker(0);
-    wire::append_integer(parameter(1), action.lanes.bits());
-    execute(Statement::release, 2);
-    sync({.operation = Operation::release, .sent_at = now, .lanes = action.lanes, .statement = Statement::release});
-}
-
-void Session::send(const LeaveFleet&, Instant now) {
-    name_worker(0);
-    execute(Statement::leave, 1);
-    sync({.operation = Operation::leave, .sent_at = now, .statement = Statement::leave});
-}
-
-void Session::send(const ReadRows& action, const Topics& topics, Instant now) {
-    Statement statement = Statement::read;
-    wire::append_integer(parameter(0), action.after.value);
-    wire::append_integer(parameter(1), action.upto.value);
-    wire::append_integer(parameter(2), action.lanes.bits());
-    wire::append_integer(parameter(3), std::int64_t{action.limit});
-    wire::append_integer(parameter(4),
-                         static_cast<std::int32_t>(std::min(action.payload_bytes_max, std::uint32_t{INT32_MAX})));
-    std::size_t parameters = 5;
-    if (action.noted) {
-        statement = Statement::read_noted;
-        name_worker(parameters++);
-    } else if (action.topic) {
-        statement = Statement::read_topic;
-        parameter(parameters++) = topics[*action.topic].name;
-    } else if (!action.known.empty() || !action.without.empty() || action.without_blocked) {
-        statement = Statement::read_skipping;
-        wire::append_integer(parameter(parameters++), action.known_base.value);
-        parameter(parameters++).assign(action.known.begin(), action.known.end());
-        std::string& without = parameter(parameters++);
-        wire::append_array_header(without, wire::text_oid, action.without.size());
-        for (const TopicIndex topic : action.without) wire::append_text(without, topics[topic].name);
-        parameter(parameters++).push_back(action.without_blocked ? '\1' : '\0');
-    }
-    execute(statement, parameters);
-    sync({.operation = Operation::read, .sent_at = now, .statement = statement});
-}
-
-// Two statements, and their order matters: the last id drawn first, then who may still hold one back.
-void Session::send(const Probe&, Instant now) {
-    execute(Statement::probe_high, 0);
-    execute(Statement::probe_holders, 0);
-    sync({.operation = Operation::probe, .sent_at = now, .statement = Statement::probe_high});
-}
-
-void Session::send(const DeleteRows& action, Instant now) {
-    const bool guarded = !action.event_ids.empty();
-    wire::append_array(parameter(0), action.ids);
-    if (guarded) wire::append_array(parameter(1), action.event_ids);
-    const Statement statement = guarded ? Statement::delete_events : Statement::delete_ids;
-    execute(statement, guarded ? 2 : 1);
-    sync({.operation = Operation::remove, .sent_at = now, .statement = statement});
-}
-
-void Session::send(const BuryRow& action, Instant now) {
-    wire::append_integer(parameter(0), action.id.value);
-    parameter(1).assign(action.event_id.begin(), action.event_id.end());
-    parameter(2) = action.code;
-    parameter(3) = action.text;
-    const Statement statement = action.block_key ? Statement::block : Statement::bury;
-    execute(statement, 4);
-    sync({.operation = Operation::bury, .sent_at = now, .statement = statement});
-}
-
-void Session::send(const ReadControl&, Instant now) {
-    execute(Statement::control, 0);
-    execute(Statement::control_topics, 0);
-    sync({.operation = Operation::control, .sent_at = now, .statement = Statement::control});
-}
-
-void Session::send(const ReadBlockedKeys&, Instant now) {
-    execute(Statement::blocked_keys, 0);
-    sync({.operation = Operation::blocked_keys, .sent_at = now, .statement = Statement::blocked_keys});
-}
-
-void Session::send(const ReadCrashes&, Instant now) {
-    name_worker(0);
-    execute(Statement::crashes, 1);
-    sync({.operation = Operation::crashes, .sent_at = now, .statement = Statement::crashes});
-}
-
-void Session::send(const WithdrawNote&, Instant now) {
-    send_note(Statement::withdraw_note, now);
-}
-
-void Session::send(const ForgetCrashes&, Instant now) {
-    send_note(Statement::forget_crashes, now);
-}
-
-void Session::send_note(Statement statement, Instant now) {
-    name_worker(0);
-    execute(statement, 1);
-    sync({.operation = Operation::notes, .sent_at = now, .statement = statement});
-}
-
 std::optional<Answer> Session::next_answer(Topics& topics, Instant now) {
     if (connecting_) return std::nullopt;
     while (!under_way_.empty() && PQisBusy(connection_.get()) == 0) {
@@ -312,6 +196,7 @@ std::optional<Answer> Session::next_answer(Topics& topics, Instant now) {
                 results_.push_back(std::move(result));
                 break;
             case PGRES_PIPELINE_SYNC: {
+                if (std::exchange(under_way_.front().commits, false)) break;
                 const UnderWay done = under_way_.front();
                 under_way_.pop_front();
                 return answer(done, topics, now);
@@ -369,9 +254,11 @@ Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
         case Operation::leave:
             break;
         case Operation::read:
-            rows_.decode(std::move(results_.front()), topics);
+            rows_.decode(std::move(results_.back()), topics);
             answer.rows = rows_.heads().size();
-            answer.event = RowsRead{rows_.heads()};
+            answer.event = RowsRead{.rows = rows_.heads()};
+            if (done.statement == Statement::claim && PQntuples(results_[1].get()) > 0)
+                std::get<RowsRead>(answer.event).lowest = RowId{int8_at(1, 0)};
             break;
         case Operation::probe:
             answer.event = decoder_.probe(RowId{int8_at(0, 0)}, results_[1].get());
@@ -383,6 +270,9 @@ Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
             }
             answer.rows = std::strtoul(PQcmdTuples(results_.front().get()), nullptr, 10);
             answer.event = RowsDeleted{};
+            break;
+        case Operation::end_claim:
+            answer.event = ClaimEnded{};
             break;
         case Operation::bury:
             answer.event = RowsBuried{};

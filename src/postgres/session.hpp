@@ -1,6 +1,7 @@
 // One worker's Postgres session: asynchronous, in pipeline mode, with binary parameters and results. It sends the
 // relay's actions and turns the answers, which come in the order of sending, into the relay's events. Everything is
-// autocommit: each action is its own transaction, and none stays open while Kafka is awaited.
+// autocommit: each action is its own transaction, and none stays open while Kafka is awaited; but for a claim, which
+// begins a transaction that ends with the action that says so.
 // Not a general client: it knows the statements of statements.hpp and nothing else.
 // Any failure throws PostgresError; the session is then to be destroyed and rebuilt. The worker's thread.
 #pragma once
@@ -9,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -39,12 +41,13 @@ public:
 };
 
 struct FleetLeft {};
-struct NoteTaken {};  // WithdrawNote or ForgetCrashes has committed
+struct NoteTaken {};   // WithdrawNote or ForgetCrashes has committed
+struct ClaimEnded {};  // EndClaim has
 
 struct Answer {
     std::variant<SessionOpened, LeasesRenewed, LanesAcquired, LanesReleased, FleetLeft, RowsRead, ProbeAnswered,
                  RowsDeleted, DeleteRefused, RowsBuried, BurialRefused, ControlRead, BlockedKeysRead, CrashesRead,
-                 NoteTaken>
+                 NoteTaken, ClaimEnded>
         event;
     std::size_t rows = 0;              // rows that were read or deleted
     Duration took{};                   // from sending to the answer's arrival
@@ -71,6 +74,7 @@ public:
     void send(const ReadRows& action, const Topics& topics, Instant now);
     void send(const Probe&, Instant now);
     void send(const DeleteRows& action, Instant now);
+    void send(const EndClaim&, Instant now);
     void send(const BuryRow& action, Instant now);
     void send(const ReadControl&, Instant now);
     void send(const ReadBlockedKeys&, Instant now);
@@ -94,6 +98,7 @@ private:
         read,
         probe,
         remove,
+        end_claim,
         bury,
         control,
         blocked_keys,
@@ -106,6 +111,7 @@ private:
         Instant sent_at{};
         LaneSet lanes{};
         Statement statement = Statement::settings;  // for error messages
+        bool commits = false;                       // a second sync follows: the claim's end
     };
 
     void connect_next(Instant now);
@@ -119,7 +125,10 @@ private:
     void send_note(Statement statement, Instant now);
     void execute(Statement statement, std::size_t parameters);
     void sync(UnderWay under_way);
+    void commit();
     void flush();
+    void send_claim(const ReadRows& action, const Topics& topics, Instant now);
+    void name_topics(std::size_t index, std::span<const TopicIndex> named, const Topics& topics);
     Answer answer(const UnderWay& done, Topics& topics, Instant now);
     void check_schema() const;
     void refused(const pg_result* result);

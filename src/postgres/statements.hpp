@@ -12,6 +12,7 @@ enum class Statement : std::uint8_t {
     schema,
     crashes,
     renew,
+    attend,
     acquire,
     release,
     leave,
@@ -19,10 +20,15 @@ enum class Statement : std::uint8_t {
     read_skipping,
     read_topic,
     read_noted,
+    begin,
+    lowest,
+    claim,
+    commit,
     probe_high,
     probe_holders,
     delete_ids,
     delete_events,
+    delete_unlocked,
     bury,
     block,
     control,
@@ -45,6 +51,33 @@ struct StatementText {
     "SELECT id, lane, event_id, created_at, topic, key, "                          \
     "CASE WHEN octet_length(payload) <= $5 THEN payload END AS payload, headers, " \
     "CASE WHEN octet_length(payload) > $5 THEN octet_length(payload) END AS withheld FROM outbox.message "
+
+// What a claim looks at: one topic or ('') all but some.
+#define OUTBOX_CLAIMABLE \
+    "WHERE id > $1::int8 AND id <= $2::int8 AND topic <> ALL($3::text[]) AND ($4::text = '' OR topic = $4) "
+
+#define OUTBOX_NOT_BLOCKED \
+    "NOT EXISTS (SELECT FROM outbox.blocked_key AS b WHERE b.topic = message.topic AND b.key = message.key) "
+
+// "I live", and: workers not seen for an hour, or for twenty lifetimes, are forgotten on the way: until then they tell
+// of crashes. Times that no living worker can have left are mended: the clock was ahead, and was set back. Who lives
+// renews its own; one that has died would keep its lanes, and its share of them, until the clock is there again.
+#define OUTBOX_ATTENDANCE                                                                                     \
+    "WITH alive AS (INSERT INTO outbox.relay (id, host, pid, version, seen_at, lease_ttl_ms, "                \
+    "in_flight_rows, control_revision) "                                                                      \
+    "VALUES ($1::uuid, $3::text, $4::int4, $5::text, clock_timestamp(), $2::int8, $6::int4, $7::int8) "       \
+    "ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), in_flight_rows = $6, "                       \
+    "control_revision = $7), "                                                                                \
+    "forgotten AS (DELETE FROM outbox.relay WHERE id <> $1 AND "                                              \
+    "seen_at < clock_timestamp() - greatest($2 * interval '20 milliseconds', interval '1 hour')), "           \
+    "ahead AS (UPDATE outbox.relay SET seen_at = clock_timestamp() WHERE id IN (SELECT id "                   \
+    "FROM outbox.relay WHERE id <> $1 AND seen_at > clock_timestamp() + $2 * interval '1 millisecond' "       \
+    "FOR UPDATE SKIP LOCKED)), "                                                                              \
+    "overlong AS (UPDATE outbox.lane SET expires_at = clock_timestamp() + ttl FROM (SELECT l.lane AS late, "  \
+    "greatest($2, r.lease_ttl_ms) * interval '1 millisecond' AS ttl FROM outbox.lane AS l "                   \
+    "LEFT JOIN outbox.relay AS r ON r.id = l.owner WHERE l.owner <> $1 AND l.expires_at > clock_timestamp() " \
+    "+ greatest($2, r.lease_ttl_ms) * interval '2 milliseconds' FOR UPDATE OF l SKIP LOCKED) AS found "       \
+    "WHERE lane = late), " OUTBOX_OTHERS
 
 #define OUTBOX_SAME_EVENT "(event_id = $2::uuid OR $2 = '00000000-0000-0000-0000-000000000000') "
 
@@ -76,7 +109,8 @@ inline constexpr std::array statements{
         "false), set_config('enable_bitmapscan', 'off', false), set_config('enable_sort', 'off', false), "
         "set_config('jit', 'off', false), set_config('statement_timeout', $1::text, false), "
         "set_config('default_transaction_isolation', 'read committed', false), "
-        "set_config('idle_in_transaction_session_timeout', '30s', false)"},
+        // Only a claim stays open between statements, and for half a lease: after a whole one its owner is frozen.
+        "set_config('idle_in_transaction_session_timeout', $2::text, false)"},
     StatementText{Statement::schema, "schema", "outbox.migration",
                   "SELECT coalesce(max(version), 0)::int8 FROM outbox.migration WHERE module = 'outbox'"},
     // Workers of processes that ended abruptly (nobody removed their row) soon after their start and not long ago: the
@@ -87,29 +121,18 @@ inline constexpr std::array statements{
                   "AND seen_at - started_at < interval '1 minute' AND attempting_upto IS NOT NULL "
                   "AND started_at > clock_timestamp() - interval '15 minutes' ORDER BY seen_at DESC LIMIT 1000"},
     // One statement says "I live", renews every lease, and counts the fleet. Only the database's clock decides.
-    // Workers not seen for an hour, or for twenty lifetimes, are forgotten on the way: until then they tell of crashes.
-    // Times that no living worker can have left are mended: the clock was ahead, and was set back. Who lives renews its
-    // own; one that has died would keep its lanes, and its share of them, until the clock is there again.
-    StatementText{
-        Statement::renew, "renew", "outbox.lane",
-        "WITH alive AS (INSERT INTO outbox.relay (id, host, pid, version, seen_at, lease_ttl_ms, "
-        "in_flight_rows, control_revision) "
-        "VALUES ($1::uuid, $3::text, $4::int4, $5::text, clock_timestamp(), $2::int8, $6::int4, $7::int8) "
-        "ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), in_flight_rows = $6, "
-        "control_revision = $7), "
-        "forgotten AS (DELETE FROM outbox.relay WHERE id <> $1 AND "
-        "seen_at < clock_timestamp() - greatest($2 * interval '20 milliseconds', interval '1 hour')), "
-        "renewed AS (UPDATE outbox.lane SET expires_at = clock_timestamp() + $2 * interval '1 millisecond' "
-        "WHERE owner = $1 RETURNING lane), "
-        "ahead AS (UPDATE outbox.relay SET seen_at = clock_timestamp() WHERE id IN (SELECT id "
-        "FROM outbox.relay WHERE id <> $1 AND seen_at > clock_timestamp() + $2 * interval '1 millisecond' "
-        "FOR UPDATE SKIP LOCKED)), "
-        "overlong AS (UPDATE outbox.lane SET expires_at = clock_timestamp() + ttl FROM (SELECT l.lane AS late, "
-        "greatest($2, r.lease_ttl_ms) * interval '1 millisecond' AS ttl FROM outbox.lane AS l "
-        "LEFT JOIN outbox.relay AS r ON r.id = l.owner WHERE l.owner <> $1 AND l.expires_at > clock_timestamp() "
-        "+ greatest($2, r.lease_ttl_ms) * interval '2 milliseconds' FOR UPDATE OF l SKIP LOCKED) AS found "
-        "WHERE lane = late), " OUTBOX_OTHERS "SELECT coalesce((SELECT bit_or(1::int8 << lane::int4) FROM renewed), 0), "
-        "1 + (SELECT count(*) FROM others), (SELECT count(*) FROM others WHERE id < $1), clock_timestamp()"},
+    StatementText{Statement::renew, "renew", "outbox.lane",
+                  OUTBOX_ATTENDANCE
+                  ", renewed AS (UPDATE outbox.lane SET expires_at = clock_timestamp() + $2 * interval '1 millisecond' "
+                  "WHERE owner = $1 RETURNING lane) "
+                  "SELECT coalesce((SELECT bit_or(1::int8 << lane::int4) FROM renewed), 0), "
+                  "1 + (SELECT count(*) FROM others), (SELECT count(*) FROM others WHERE id < $1), clock_timestamp()"},
+    // The same of a worker that claims rows: it leases nothing, and asks which lanes anybody leases.
+    StatementText{Statement::attend, "attend", "outbox.relay",
+                  OUTBOX_ATTENDANCE
+                  " SELECT coalesce((SELECT bit_or(1::int8 << lane::int4) FROM outbox.lane WHERE owner IS NOT NULL AND "
+                  "expires_at > clock_timestamp()), 0), "
+                  "1 + (SELECT count(*) FROM others), (SELECT count(*) FROM others WHERE id < $1), clock_timestamp()"},
     // Free or expired lanes, up to this worker's share. SKIP LOCKED: two workers that look at once take different
     // lanes instead of waiting for each other. The epoch goes up with every change of owner.
     StatementText{
@@ -156,6 +179,20 @@ inline constexpr std::array statements{
         "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 ORDER BY id LIMIT $4::int8), "
         "noted AS (UPDATE outbox.relay SET attempting_from = (SELECT min(id) FROM picked), "
         "attempting_upto = (SELECT max(id) FROM picked) WHERE id = $6::uuid) SELECT * FROM picked"},
+    // A claim: rows that stay locked while they are published. Whoever looks meanwhile goes past them without waiting.
+    // `low` keeps it from walking dead rows, as it does every read; and as a row that somebody else has locked is
+    // neither read nor gone, `low` in turn stays below the lowest one, which a statement without locks looks for first.
+    StatementText{Statement::begin, "begin", "outbox.message", "BEGIN"},
+    StatementText{Statement::lowest, "lowest", "outbox.message",
+                  "SELECT id FROM outbox.message " OUTBOX_CLAIMABLE "AND (NOT $5::bool OR " OUTBOX_NOT_BLOCKED
+                  ") ORDER BY id LIMIT 1"},
+    StatementText{Statement::claim, "claim", "outbox.message",
+                  OUTBOX_READ_COLUMNS OUTBOX_CLAIMABLE
+                  "AND (NOT $6::bool OR " OUTBOX_NOT_BLOCKED
+                  ") AND CASE WHEN id - $7::int8 < octet_length($8::bytea) * 8::int8 "
+                  "THEN get_bit($8, (id - $7)::int4) = 0 ELSE true END "
+                  "ORDER BY id LIMIT $9::int8 FOR UPDATE OF message SKIP LOCKED"},
+    StatementText{Statement::commit, "commit", "outbox.message", "COMMIT"},
     StatementText{Statement::probe_high, "probe_high", "outbox.message_id_seq",
                   "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM outbox.message_id_seq"},
     // Whoever may have drawn an id: an INSERT takes this lock before it draws one, and holds it to the end of its
@@ -173,6 +210,12 @@ inline constexpr std::array statements{
     StatementText{Statement::delete_events, "delete_events", "outbox.message",
                   "DELETE FROM outbox.message AS m USING unnest($1::int8[], $2::uuid[]) AS d (id, event_id) "
                   "WHERE m.id = d.id AND m.event_id = d.event_id"},
+    // Rows that were claimed once and let go: what somebody else has claimed since is theirs to delete.
+    StatementText{Statement::delete_unlocked, "delete_unlocked", "outbox.message",
+                  "WITH ours AS (SELECT m.id FROM outbox.message AS m "
+                  "JOIN unnest($1::int8[], $2::uuid[]) AS d (id, event_id) ON m.id = d.id AND m.event_id = d.event_id "
+                  "FOR UPDATE OF m SKIP LOCKED) "
+                  "DELETE FROM outbox.message AS m USING ours WHERE m.id = ours.id"},
     // An event id of all zeros: whatever event has this id, as it was never read.
     StatementText{Statement::bury, "bury", "outbox.dead_letter",
                   "WITH gone AS (DELETE FROM outbox.message WHERE id = $1::int8 AND " OUTBOX_SAME_EVENT
@@ -215,6 +258,9 @@ inline constexpr std::array statements{
 };
 
 #undef OUTBOX_READ_COLUMNS
+#undef OUTBOX_CLAIMABLE
+#undef OUTBOX_NOT_BLOCKED
+#undef OUTBOX_ATTENDANCE
 #undef OUTBOX_SAME_EVENT
 #undef OUTBOX_DEAD_LETTER_COLUMNS
 #undef OUTBOX_BLOCKED_KEYS

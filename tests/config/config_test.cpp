@@ -148,7 +148,7 @@ user = "x"
 compresion.type = "lz4"
 linger.ms = 1.5
 [relay]
-claim = "rows"
+claim = "columns"
 workers = 100
 lease_ttl = 3
 worker = 2
@@ -167,7 +167,7 @@ policy = "dead-letter"
         "relay.toml:5: kafka.linger.ms: given a value of another type, allowed: a string, a whole number, true or "
         "false",
         "relay.toml: kafka.bootstrap.servers: missing, allowed: a list of brokers, as in \"k1:9092,k2:9092\"",
-        "relay.toml:7: relay.claim: given \"rows\", allowed: \"lanes\"",
+        "relay.toml:7: relay.claim: given \"columns\", allowed: \"lanes\", \"rows\"",
         "relay.toml:8: relay.workers: given 100, allowed: a whole number from 1 to 64",
         "relay.toml:9: relay.lease_ttl: given 3, allowed: a duration such as \"20ms\", \"3s\" or \"1m\", from 1s to 1h",
         "relay.toml:12: topics.allow: given \"__internal\", allowed: topic names or prefixes ending in *, of letters, "

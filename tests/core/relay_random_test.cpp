@@ -20,6 +20,7 @@ struct Weather {
     bool gapless = false;
     bool block_key = false;
     bool crashes = false;  // processes die
+    bool claims = false;   // rows are claimed: no order
 };
 
 // Everything at once, drawn from a seed: writers that commit late, roll back or prepare; statements and answers in any
@@ -78,6 +79,7 @@ private:
     static RelayWorldSettings settings(Weather weather) {
         RelayWorldSettings settings;
         if (weather.block_key) settings.poison.policy = PoisonPolicy::block_key;
+        if (weather.claims) settings.relay.claim = ClaimMode::rows;
         settings.relay.batch_rows = 8;
         settings.relay.in_flight_rows = 64;
         return settings;
@@ -296,6 +298,16 @@ TEST_CASE("whatever key is blocked or released, no row of it passes another") {
 
 TEST_CASE("however processes die, no row is missed and the order within a key holds") {
     expect_peace_after(8'000'000, {.topics_fail = true, .crashes = true});
+}
+
+TEST_CASE("however rows are claimed, none is missed") {
+    expect_peace_after(10'000'000, {.claims = true});
+    Weather all{.topics_fail = true, .operators = true, .outages = true, .poison = true, .claims = true};
+    expect_peace_after(10'300'000, all);
+    all.crashes = true;
+    expect_peace_after(10'600'000, all);
+    all.gapless = true;
+    expect_peace_after(10'900'000, all);
 }
 
 TEST_CASE("with everything at once, no row is missed and the order within a key holds") {

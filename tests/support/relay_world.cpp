@@ -89,6 +89,7 @@ void RelayWorld::lose_session() {
     act();
     commands_.clear();
     answers_.clear();
+    claimed_at_.reset();
 }
 
 bool RelayWorld::execute() {
@@ -144,7 +145,8 @@ RelayWorld::Answer RelayWorld::run(const Command& command) {
                                      told_revision = renew.control_revision;
                                      LaneSet ours;
                                      for (std::uint8_t lane = 0; lane < lane_count; ++lane)
-                                         if (owners[lane] == Owner::us) ours.add(lane);
+                                         if (owners[lane] == (renew.leases ? Owner::us : Owner::another))
+                                             ours.add(lane);
                                      return {LeasesRenewed{command.sent_at, ours, living, rank}};
                                  },
                                  [&](const AcquireLanes&) { return run_acquire(command); },
@@ -164,6 +166,7 @@ RelayWorld::Answer RelayWorld::run(const Command& command) {
                                  },
                                  [&](const Publish&) -> Answer { return {Left{}}; },
                                  [&](const DeleteRows&) { return run_delete(command); },
+                                 [&](const EndClaim&) -> Answer { return {Noted{}}; },
                                  [&](const BuryRow& burial) { return run_burial(burial); },
                                  [&](const ReadControl&) { return run_control(); },
                                  [&](const ReadBlockedKeys&) { return run_blocked_keys(); },
@@ -267,17 +270,19 @@ RelayWorld::Answer RelayWorld::run_acquire(const Command& command) {
 RelayWorld::Answer RelayWorld::run_read(const Command& command, const ReadRows& read) {
     Answer answer{RowsRead{}};
     if (read.noted) noted.clear();
+    RowId& lowest = std::get<RowsRead>(answer.event).lowest;
     for (auto at = table.upper_bound(read.after.value); at != table.end() && answer.rows.size() < read.limit; ++at) {
         const Row& row = at->second;
         if (row.id > read.upto) break;
         if (row.writer != 0 || !read.lanes.contains(row.lane())) continue;
         if (read.topic && std::as_const(relay).topics()[*read.topic].name != row.row.topic) continue;
-        if (is_known(command.known, read.known_base, row.id)) continue;
         const auto is_its_topic = [&](TopicIndex topic) {
             return std::as_const(relay).topics()[topic].name == row.row.topic;
         };
         if (std::any_of(command.without.begin(), command.without.end(), is_its_topic)) continue;
         if (read.without_blocked && blocked_keys.contains({row.row.topic, row.row.key})) continue;
+        if (read.claim) lowest = std::min(lowest, row.id);
+        if (is_known(command.known, read.known_base, row.id)) continue;
         answer.rows.push_back({.id = row.id,
                                .event_id = row.event_id,
                                .key_hash = hash_of(row.row),
@@ -325,7 +330,7 @@ void RelayWorld::lose_producer() {
 void RelayWorld::persist(const Row& row) {
     persisted.push_back(row.id);
     lost.erase(row.event_id);
-    if (!seen_.insert(row.event_id).second || row.row.key < 0) return;
+    if (!seen_.insert(row.event_id).second || row.row.key < 0 || claims_rows()) return;
     RowId& last = last_of_key_[{row.row.topic, row.row.key}];
     if (row.id < last) violation("published out of order within its key", row.id);
     last = std::max(last, row.id);
@@ -429,10 +434,24 @@ void RelayWorld::publish(const Publish& action) {
 
 // ---- time ------------------------------------------------------------------------------------------------------
 
+// What is said on the session belongs to the transaction that is open on it.
+void RelayWorld::look_at_claim(const Action& action) {
+    const auto* const rows = std::get_if<DeleteRows>(&action);
+    const bool ends = std::holds_alternative<EndClaim>(action) || (rows != nullptr && rows->ends_claim);
+    if (ends != claimed_at_.has_value()) return violation("said inside a claim, or a claim ended twice", RowId{});
+    if (ends) held_longest = std::max(held_longest, now - *claimed_at_);
+    if (ends) claimed_at_.reset();
+    const auto* const read = std::get_if<ReadRows>(&action);
+    if (read == nullptr || !read->claim) return;
+    claimed_at_ = now;
+    ++claims;
+}
+
 void RelayWorld::send(const Action& action) {
     actions.push_back(action);
     if (const auto* rows = std::get_if<Publish>(&action)) return publish(*rows);
     if (!session_) violation("a statement without a session", RowId{});
+    if (claims_rows()) look_at_claim(action);
     Command command{action, now, {}, {}, {}, {}};
     if (const auto* rows = std::get_if<DeleteRows>(&action)) {
         command.ids.assign(rows->ids.begin(), rows->ids.end());
@@ -472,6 +491,7 @@ void RelayWorld::crash(std::size_t rows_persisted) {
     commands_.clear();
     answers_.clear();
     session_ = producer_ = false;
+    claimed_at_.reset();
     ++processes_;
     if (!noted.empty()) attempts.insert(attempts.begin(), {noted.front(), noted.back(), processes_});
     noted.clear();

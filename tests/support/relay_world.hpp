@@ -114,6 +114,8 @@ public:
     std::vector<ReadRows> reads;  // the same
     std::vector<RowId> deleted;   // asked for by executed statements
     std::size_t guarded_deletes = 0;
+    std::size_t claims = 0;
+    Duration held_longest{};  // a claim
     std::vector<std::string> violations;
     std::array<Owner, lane_count> owners{};
     std::uint32_t living = 1;
@@ -162,6 +164,8 @@ private:
     BlockedDigest blocked_digest() const;
     void persist(const Row& row);
     void violation(const std::string& what, RowId id);
+    void look_at_claim(const Action& action);
+    bool claims_rows() const { return settings_.relay.claim == ClaimMode::rows; }
 
     RelayWorldSettings settings_;
     std::deque<Command> commands_;
@@ -184,6 +188,7 @@ private:
     std::int64_t processes_ = 0;
     bool session_ = false;
     bool producer_ = false;
+    std::optional<Instant> claimed_at_;  // a claim is open since
 };
 
 }  // namespace outbox

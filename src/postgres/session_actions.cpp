@@ -1,0 +1,167 @@
+// Session's sending half: each action of the relay as statements with their parameters.
+#include <libpq-fe.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "postgres/session.hpp"
+#include "postgres/wire.hpp"
+
+namespace outbox {
+
+void Session::send(const RenewLeases& action, Instant now) {
+    name_worker(0);
+    wire::append_integer(parameter(1), std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
+    parameter(2) = identity_.host;
+    wire::append_integer(parameter(3), identity_.pid);
+    parameter(4) = identity_.version;
+    wire::append_integer(parameter(5), static_cast<std::int32_t>(action.in_flight_rows));
+    wire::append_integer(parameter(6), action.control_revision);
+    const Statement statement = action.leases ? Statement::renew : Statement::attend;
+    execute(statement, 7);
+    sync({.operation = Operation::renew, .sent_at = now, .statement = statement});
+}
+
+void Session::send(const AcquireLanes&, Instant now) {
+    name_worker(0);
+    wire::append_integer(parameter(1), std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
+    execute(Statement::acquire, 2);
+    sync({.operation = Operation::acquire, .sent_at = now, .statement = Statement::acquire});
+}
+
+void Session::send(const ReleaseLanes& action, Instant now) {
+    name_worker(0);
+    wire::append_integer(parameter(1), action.lanes.bits());
+    execute(Statement::release, 2);
+    sync({.operation = Operation::release, .sent_at = now, .lanes = action.lanes, .statement = Statement::release});
+}
+
+void Session::send(const LeaveFleet&, Instant now) {
+    name_worker(0);
+    execute(Statement::leave, 1);
+    sync({.operation = Operation::leave, .sent_at = now, .statement = Statement::leave});
+}
+
+void Session::send(const ReadRows& action, const Topics& topics, Instant now) {
+    if (action.claim) return send_claim(action, topics, now);
+    Statement statement = Statement::read;
+    wire::append_integer(parameter(0), action.after.value);
+    wire::append_integer(parameter(1), action.upto.value);
+    wire::append_integer(parameter(2), action.lanes.bits());
+    wire::append_integer(parameter(3), std::int64_t{action.limit});
+    wire::append_integer(parameter(4),
+                         static_cast<std::int32_t>(std::min(action.payload_bytes_max, std::uint32_t{INT32_MAX})));
+    std::size_t parameters = 5;
+    if (action.noted) {
+        statement = Statement::read_noted;
+        name_worker(parameters++);
+    } else if (action.topic) {
+        statement = Statement::read_topic;
+        parameter(parameters++) = topics[*action.topic].name;
+    } else if (!action.known.empty() || !action.without.empty() || action.without_blocked) {
+        statement = Statement::read_skipping;
+        wire::append_integer(parameter(parameters++), action.known_base.value);
+        parameter(parameters++).assign(action.known.begin(), action.known.end());
+        name_topics(parameters++, action.without, topics);
+        parameter(parameters++).push_back(action.without_blocked ? '\1' : '\0');
+    }
+    execute(statement, parameters);
+    sync({.operation = Operation::read, .sent_at = now, .statement = statement});
+}
+
+void Session::send_claim(const ReadRows& action, const Topics& topics, Instant now) {
+    execute(Statement::begin, 0);
+    wire::append_integer(parameter(0), action.after.value);
+    wire::append_integer(parameter(1), action.upto.value);
+    name_topics(2, action.without, topics);
+    parameter(3) = action.topic ? topics[*action.topic].name : std::string();
+    parameter(4).push_back(action.without_blocked ? '\1' : '\0');
+    execute(Statement::lowest, 5);
+    wire::append_integer(parameter(4),
+                         static_cast<std::int32_t>(std::min(action.payload_bytes_max, std::uint32_t{INT32_MAX})));
+    parameter(5).push_back(action.without_blocked ? '\1' : '\0');
+    wire::append_integer(parameter(6), action.known_base.value);
+    parameter(7).assign(action.known.begin(), action.known.end());
+    wire::append_integer(parameter(8), std::int64_t{action.limit});
+    execute(Statement::claim, 9);
+    sync({.operation = Operation::read, .sent_at = now, .statement = Statement::claim});
+}
+
+void Session::name_topics(std::size_t index, std::span<const TopicIndex> named, const Topics& topics) {
+    std::string& names = parameter(index);
+    wire::append_array_header(names, wire::text_oid, named.size());
+    for (const TopicIndex topic : named) wire::append_text(names, topics[topic].name);
+}
+
+// Two statements, and their order matters: the last id drawn first, then who may still hold one back.
+void Session::send(const Probe&, Instant now) {
+    execute(Statement::probe_high, 0);
+    execute(Statement::probe_holders, 0);
+    sync({.operation = Operation::probe, .sent_at = now, .statement = Statement::probe_high});
+}
+
+void Session::send(const DeleteRows& action, Instant now) {
+    const bool guarded = !action.event_ids.empty();
+    wire::append_array(parameter(0), action.ids);
+    if (guarded) wire::append_array(parameter(1), action.event_ids);
+    const Statement guarding = action.skip_locked ? Statement::delete_unlocked : Statement::delete_events;
+    const Statement statement = guarded ? guarding : Statement::delete_ids;
+    execute(statement, guarded ? 2 : 1);
+    sync({.operation = Operation::remove, .sent_at = now, .statement = statement, .commits = action.ends_claim});
+    if (action.ends_claim) commit();
+}
+
+void Session::send(const EndClaim&, Instant now) {
+    commit();
+    under_way_.push_back({.operation = Operation::end_claim, .sent_at = now, .statement = Statement::commit});
+}
+
+// Behind a sync: a delete that was refused must not take the commit with it, which then rolls back, and is over.
+void Session::commit() {
+    execute(Statement::commit, 0);
+    if (PQpipelineSync(connection_.get()) != 1) throw connect_failure(connection_.get());
+    flush();
+}
+
+void Session::send(const BuryRow& action, Instant now) {
+    wire::append_integer(parameter(0), action.id.value);
+    parameter(1).assign(action.event_id.begin(), action.event_id.end());
+    parameter(2) = action.code;
+    parameter(3) = action.text;
+    const Statement statement = action.block_key ? Statement::block : Statement::bury;
+    execute(statement, 4);
+    sync({.operation = Operation::bury, .sent_at = now, .statement = statement});
+}
+
+void Session::send(const ReadControl&, Instant now) {
+    execute(Statement::control, 0);
+    execute(Statement::control_topics, 0);
+    sync({.operation = Operation::control, .sent_at = now, .statement = Statement::control});
+}
+
+void Session::send(const ReadBlockedKeys&, Instant now) {
+    execute(Statement::blocked_keys, 0);
+    sync({.operation = Operation::blocked_keys, .sent_at = now, .statement = Statement::blocked_keys});
+}
+
+void Session::send(const ReadCrashes&, Instant now) {
+    name_worker(0);
+    execute(Statement::crashes, 1);
+    sync({.operation = Operation::crashes, .sent_at = now, .statement = Statement::crashes});
+}
+
+void Session::send(const WithdrawNote&, Instant now) {
+    send_note(Statement::withdraw_note, now);
+}
+
+void Session::send(const ForgetCrashes&, Instant now) {
+    send_note(Statement::forget_crashes, now);
+}
+
+void Session::send_note(Statement statement, Instant now) {
+    name_worker(0);
+    execute(statement, 1);
+    sync({.operation = Operation::notes, .sent_at = now, .statement = statement});
+}
+
+}  // namespace outbox
