@@ -51,7 +51,9 @@ private:
 
     template <class Event>
     void give(const Event& event, Instant now) {
-        if constexpr (!std::is_same_v<Event, FleetLeft> && !std::is_same_v<Event, NoteTaken>) relay_.on(event, now);
+        if constexpr (!std::is_same_v<Event, FleetLeft> && !std::is_same_v<Event, NoteTaken> &&
+                      !std::is_same_v<Event, ClaimEnded>)
+            relay_.on(event, now);
     }
 
     void act(Instant now) {

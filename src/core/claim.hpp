@@ -3,12 +3,14 @@
 //
 //   (none) ─ read sent ─► open ─ every row is home, or it was held long enough ─► end sent: delete, commit ─► (none)
 //
-// It is held for half a lease at most, whatever Kafka does: a transaction that stays open keeps vacuum from its work,
-// the session from its sign of life (due every third of a lease), and the rows from the other workers. What is not
-// acknowledged by then is let go: it stays in the window, and may be published by somebody else as well.
-// Pure. Owned by Relay; the worker's thread.
+// It is held for half a lease at most (and never for more than 5 s), whatever Kafka does: a transaction that stays open
+// keeps vacuum from its work, the session from its sign of life (due every third of a lease), and the rows from the
+// other workers. What is not acknowledged by then is let go: it stays in the window, and may be published by somebody
+// else as well. Pure. Owned by Relay; the worker's thread.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 
 #include "core/time.hpp"
@@ -17,7 +19,7 @@ namespace outbox {
 
 class Claim {
 public:
-    explicit Claim(Duration lease_ttl) : hold_(lease_ttl / 2) {}
+    explicit Claim(Duration lease_ttl) : hold_(std::min<Duration>(lease_ttl / 2, std::chrono::seconds(5))) {}
 
     // `probing`: a topic is being tried; what it cannot take must not keep the others waiting for long.
     void sent(bool probing, Instant now) {

@@ -142,7 +142,8 @@ void Session::open(Instant now) {
         // At once: to prepare what follows takes locks, and a session that waits for one must not outlive our patience.
         const auto limit = std::chrono::duration_cast<std::chrono::milliseconds>(statement_timeout(lease_ttl_));
         parameter(0) = std::to_string(limit.count());
-        parameter(1) = std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
+        const auto frozen = std::chrono::duration_cast<std::chrono::milliseconds>(std::min<Duration>(lease_ttl_, 30s));
+        parameter(1) = std::to_string(frozen.count());
         execute(Statement::settings, 2);
     }
     execute(Statement::schema, 0);

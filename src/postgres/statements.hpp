@@ -109,7 +109,8 @@ inline constexpr std::array statements{
         "false), set_config('enable_bitmapscan', 'off', false), set_config('enable_sort', 'off', false), "
         "set_config('jit', 'off', false), set_config('statement_timeout', $1::text, false), "
         "set_config('default_transaction_isolation', 'read committed', false), "
-        // Only a claim stays open between statements, and for half a lease: after a whole one its owner is frozen.
+        // Only a claim stays open between statements, and for half a lease at most: after a whole one its owner is
+        // frozen.
         "set_config('idle_in_transaction_session_timeout', $2::text, false)"},
     StatementText{Statement::schema, "schema", "outbox.migration",
                   "SELECT coalesce(max(version), 0)::int8 FROM outbox.migration WHERE module = 'outbox'"},

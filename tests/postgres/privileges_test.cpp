@@ -19,3 +19,9 @@ TEST_CASE("every privilege of a list is asked for by itself") {
           "pg_catalog.has_table_privilege('outbox.lane', 'SELECT') AND "
           "pg_catalog.has_table_privilege('outbox.lane', 'UPDATE')");
 }
+
+TEST_CASE("a privilege on a column is asked for by its column") {
+    const Grant grant{"message", "TABLE", "outbox.message", "UPDATE (lane)"};
+    CHECK(grant_statement(grant, "r") == "GRANT UPDATE (lane) ON TABLE outbox.message TO \"r\";");
+    CHECK(grant_held_expression(grant) == "pg_catalog.has_column_privilege('outbox.message', 'lane', 'UPDATE')");
+}

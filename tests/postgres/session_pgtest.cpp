@@ -120,6 +120,10 @@ TEST_CASE("a missing grant names the table and the statement that gives it") {
         driver.ask<RowsRead>(SessionDriver::everything());
         driver.ask<ProbeAnswered>(Probe{});
         const RowHead head = driver.session.rows().heads().front();
+        ReadRows claim = SessionDriver::everything();
+        claim.claim = true;
+        driver.ask<RowsRead>(claim);
+        driver.ask<ClaimEnded>(EndClaim{});
         driver.ask<RowsBuried>(BuryRow{head.id, head.event_id, "X", "x"});
         driver.ask<RowsBuried>(BuryRow{head.id, head.event_id, "X", "x", true});
         driver.ask<ControlRead>(ReadControl{});

@@ -39,12 +39,15 @@ std::string plan_of(Client& client, Statement statement, const std::string& para
 
 void check_plans(const PostgresDatabase& database) {
     Client client = database.connect();
-    client.execute(text_of(Statement::settings).sql, {"9000"});
+    client.execute(text_of(Statement::settings).sql, {"9000", "3000"});
     for (const auto& [statement, parameters] : std::initializer_list<std::pair<Statement, std::string>>{
              {Statement::read, "(0, 9223372036854775807, -1, 1000, 1000000)"},
              {Statement::read_skipping, "(0, 9223372036854775807, -1, 1000, 1000000, 1, '\\x00', '{other}', true)"},
              {Statement::read_topic, "(0, 9223372036854775807, -1, 1000, 1000000, 't')"},
+             {Statement::lowest, "(0, 9223372036854775807, '{other}', '', true)"},
+             {Statement::claim, "(0, 9223372036854775807, '{other}', '', 1000000, true, 1, '\\x00', 1000)"},
              {Statement::delete_ids, "('{1,2,3}')"},
+             {Statement::delete_unlocked, "('{1}', '{00000000-0000-0000-0000-000000000000}')"},
              {Statement::delete_events, "('{1}', '{00000000-0000-0000-0000-000000000000}')"},
              {Statement::read_noted,
               "(0, 9223372036854775807, -1, 64, 1000000, '00000000-0000-0000-0000-000000000001')"},
