@@ -18,17 +18,7 @@ void Transitions::look(const Relay& relay, Instant now) {
     look_at_cluster(relay, now);
     look_at_topics(relay, now);
     look_at_control(relay.control());
-    if (relay.leased_by_others().empty() == leased_by_others_) {
-        leased_by_others_ = !leased_by_others_;
-        if (leased_by_others_)
-            log(LogLevel::warn, "claims_wait",
-                "workers with relay.claim = \"lanes\" are at work on this outbox, and claims would break their order: "
-                "nothing is claimed until they are gone",
-                {{"worker", worker_}, {"lanes", relay.leased_by_others().size()}});
-        else
-            log(LogLevel::info, "claims_go_on", "nobody leases lanes any more: rows are claimed",
-                {{"worker", worker_}});
-    }
+    look_at_claims(relay);
     if (relay.crash_guard().active() != careful_) {
         careful_ = relay.crash_guard().active();
         if (careful_)
@@ -149,6 +139,27 @@ void Transitions::look_at_control(const Control& control) {
         log(LogLevel::info, "key_released", "keys are released: their rows are read again, from the one that blocked",
             {{"worker", worker_}, {"keys", blocked_keys_ - control.blocked_keys()}});
     blocked_keys_ = control.blocked_keys();
+}
+
+void Transitions::look_at_claims(const Relay& relay) {
+    if (relay.claim().outlasted() != claims_outlasted_) {
+        claims_outlasted_ = relay.claim().outlasted();
+        log(LogLevel::warn, "claim_expired",
+            "Kafka took longer than a claim may last: rows in flight are let go, and another worker may send them as "
+            "well",
+            {{"worker", worker_}, {"rows_in_flight", relay.window().rows_in_flight()}});
+    }
+    if (relay.leased_by_others().empty() == leased_by_others_) {
+        leased_by_others_ = !leased_by_others_;
+        if (leased_by_others_)
+            log(LogLevel::warn, "claims_wait",
+                "workers with relay.claim = \"lanes\" are at work on this outbox, and claims would break their order: "
+                "nothing is claimed until they are gone",
+                {{"worker", worker_}, {"lanes", relay.leased_by_others().size()}});
+        else
+            log(LogLevel::info, "claims_go_on", "nobody leases lanes any more: rows are claimed",
+                {{"worker", worker_}});
+    }
 }
 
 }  // namespace outbox

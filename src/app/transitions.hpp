@@ -32,6 +32,7 @@ private:
     void look_at_topics(const Relay& relay, Instant now);
     void look_at(TopicIndex index, const Topics::Topic& topic, Instant now);
     void look_at_control(const Control& control);
+    void look_at_claims(const Relay& relay);
     Seen& seen(TopicIndex topic);
 
     const std::int64_t worker_;
@@ -42,6 +43,7 @@ private:
     std::uint32_t open_topic_circuits_ = 0;
     bool paused_ = false;
     bool leased_by_others_ = false;
+    std::uint64_t claims_outlasted_ = 0;
     std::optional<std::uint64_t> rate_;
     std::size_t blocked_keys_ = 0;
     bool careful_ = false;

@@ -27,9 +27,14 @@ public:
         until_ = now + (probing ? hold_ / 6 : hold_);
     }
     void answered() { awaited_ = false; }
-    void ended() { open_ = false; }  // or the session was lost, and the transaction with it
+    void ended(std::uint32_t rows_in_flight) {
+        open_ = false;
+        if (rows_in_flight > 0) ++outlasted_;
+    }
+    void lost() { open_ = false; }  // the session, and the transaction with it
 
     bool open() const { return open_; }
+    std::uint64_t outlasted() const { return outlasted_; }  // claims that ended before their rows were home
     bool expired(Instant now) const { return now >= until_; }
     bool due(std::uint32_t rows_in_flight, Instant now) const {
         return open_ && !awaited_ && (rows_in_flight == 0 || expired(now));
@@ -41,6 +46,7 @@ private:
     bool open_ = false;
     bool awaited_ = false;  // the rows have not come yet
     Instant until_{};
+    std::uint64_t outlasted_ = 0;
 };
 
 }  // namespace outbox

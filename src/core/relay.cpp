@@ -50,7 +50,7 @@ void Relay::on(const SessionLost&, Instant now) {
     session_open_ = false;
     recovering_ = true;
     fleet_.session_lost();
-    claim_.ended();
+    claim_.lost();
     control_.session_lost();
     guard_.session_lost();
     reading_.forget();
@@ -254,7 +254,7 @@ std::optional<ReadRows> Relay::next_read(Instant now) {
 std::optional<Action> Relay::next_of_claim(Instant now) {
     if (std::exchange(publish_due_, false)) return Publish{admitted_};
     if (!claim_.due(window_.rows_claimed(), now)) return std::nullopt;
-    claim_.ended();
+    claim_.ended(window_.rows_claimed());
     if (window_.rows_claimed() > 0) topics_.hold_stalled(mark_.low(), now);
     auto rows = window_.take_claimed_deletes();
     window_.let_go();

@@ -90,6 +90,7 @@ public:
     const Pacing& pacing() const { return pacing_; }
     const Control& control() const { return control_; }
     const CrashGuard& crash_guard() const { return guard_; }
+    const Claim& claim() const { return claim_; }
     bool claims_rows() const { return settings_.claim == ClaimMode::rows; }
     // Where we claim rows: what others lease, who keep an order; as long as they do, we wait.
     LaneSet leased_by_others() const { return fleet_.leased_by_others(); }

@@ -42,7 +42,8 @@ TEST_CASE("a claim is due when every row is home, or when it was held for long e
     CHECK_FALSE(claim.due(1, start + hold - 1ns));
     CHECK(claim.due(1, start + hold));
     CHECK(claim.wake_at() == start + hold);
-    claim.ended();
+    claim.ended(1);
+    CHECK(claim.outlasted() == 1);
     CHECK_FALSE(claim.open());
     CHECK(claim.wake_at() == never);
 
