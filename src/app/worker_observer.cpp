@@ -140,7 +140,8 @@ void WorkerObserver::stands(const Relay& relay, Instant now) {
     transitions_.look(relay, now);
     const Window& window = relay.window();
     const LowMark& mark = relay.low_mark();
-    metrics_.standing({window.rows_in_flight(), window.bytes_in_flight(), relay.claims_rows() ? 0 : relay.lanes().owned().size(),
+    metrics_.standing({window.rows_in_flight(), window.bytes_in_flight(),
+                       relay.claims_rows() ? 0 : relay.lanes().owned().size(),
                        static_cast<std::uint32_t>(relay.topics().parked().size()),
                        static_cast<std::uint64_t>(mark.head().value - std::min(mark.low(), mark.head()).value),
                        relay.cluster().circuit().state(), transitions_.open_topic_circuits(),
