@@ -7,7 +7,19 @@ namespace outbox {
 void Fleet::session_opened(Instant now) {
     open_ = true;
     renew_at_ = now;
-    acquire_at_ = now;
+    acquire_at_ = producer_ ? now : now + lease_ttl_;
+}
+
+// Lanes are for those who can serve them, and a producer takes a moment to connect. But where nobody has one, lanes
+// shall have an owner all the same: after a lease's time.
+void Fleet::producer_opened(Instant now) {
+    producer_ = true;
+    acquire_at_ = std::min(acquire_at_, now);
+}
+
+void Fleet::producer_lost(Instant now) {
+    producer_ = false;
+    acquire_at_ = now + lease_ttl_;
 }
 
 void Fleet::session_lost() {

@@ -21,6 +21,7 @@ class Fleet {
 public:
     explicit Fleet(Duration lease_ttl, ClaimMode claim = ClaimMode::lanes)
         : lanes(lease_ttl),
+          lease_ttl_(lease_ttl),
           renew_every_(lease_ttl / 3),
           acquire_every_(lease_ttl / 10),
           leases_(claim == ClaimMode::lanes),
@@ -28,6 +29,8 @@ public:
 
     void session_opened(Instant now);
     void session_lost();
+    void producer_opened(Instant now);
+    void producer_lost(Instant now);
     void on(const LeasesRenewed& event);
     void on(const LanesAcquired& event);
     void on(const LanesReleased& event);
@@ -49,12 +52,14 @@ public:
 private:
     std::uint32_t share() const { return lane_count / living_ + (rank_ < lane_count % living_ ? 1 : 0); }
 
+    Duration lease_ttl_;
     Duration renew_every_;
     Duration acquire_every_;
     bool leases_;
     bool may_read_;
     LaneSet leased_by_others_;
     bool open_ = false;
+    bool producer_ = false;
     bool renewing_ = false;
     bool acquiring_ = false;
     bool releasing_ = false;

@@ -60,6 +60,7 @@ void Relay::on(const SessionLost&, Instant now) {
 
 void Relay::on(const ProducerOpened&, Instant now) {
     producer_open_ = true;
+    fleet_.producer_opened(now);
     topics_.producer_opened();
     cluster_.reachable(now);
     turn(now);
@@ -84,8 +85,9 @@ void Relay::on(const ClusterFailed& event, Instant now) {
     turn(now);
 }
 
-void Relay::on(const ProducerLost&, Instant) {
+void Relay::on(const ProducerLost&, Instant now) {
     producer_open_ = false;
+    fleet_.producer_lost(now);
 }
 
 void Relay::on(const TopicLimitsAsked& event, Instant now) {

@@ -22,6 +22,7 @@ bool is(const std::optional<Action>& action) {
 // A fleet of one that owns all lanes and has nothing more to say at `start`.
 Fleet settled_fleet() {
     Fleet fleet(3s);
+    fleet.producer_opened(start);
     fleet.session_opened(start);
     REQUIRE(is<RenewLeases>(fleet.next(start, nothing_empty)));
     REQUIRE(is<AcquireLanes>(fleet.next(start, nothing_empty)));
@@ -37,6 +38,7 @@ TEST_CASE("a worker says it lives before it looks for lanes") {
     Fleet fleet(3s);
     CHECK_FALSE(fleet.next(start, LaneSet::all()));
     CHECK(fleet.wake_at() == never);
+    fleet.producer_opened(start);
     fleet.session_opened(start);
     CHECK(is<RenewLeases>(fleet.next(start, LaneSet::all())));
     CHECK(is<AcquireLanes>(fleet.next(start, LaneSet::all())));
@@ -127,6 +129,7 @@ TEST_CASE("a draining worker releases all its lanes at once, then leaves, then i
 
 TEST_CASE("a draining worker waits for lanes it has asked for, and asks for no more") {
     Fleet fleet(3s);
+    fleet.producer_opened(start);
     fleet.session_opened(start);
     REQUIRE(is<RenewLeases>(fleet.next(start, LaneSet::all())));
     REQUIRE(is<AcquireLanes>(fleet.next(start, LaneSet::all())));
@@ -137,6 +140,27 @@ TEST_CASE("a draining worker waits for lanes it has asked for, and asks for no m
     CHECK(is<ReleaseLanes>(fleet.next(start, LaneSet::all())));
     fleet.on(LanesReleased{LaneSet::only(7)});
     CHECK(is<LeaveFleet>(fleet.next(start, LaneSet::all())));
+}
+
+TEST_CASE("lanes are taken once there is a producer to serve them, or else after a lease's time") {
+    Fleet fleet(3s);
+    fleet.session_opened(start);
+    REQUIRE(is<RenewLeases>(fleet.next(start, nothing_empty)));
+    fleet.on(LeasesRenewed{start, {}, 1, 0});
+    CHECK_FALSE(fleet.next(start + 999ms, nothing_empty));
+    fleet.producer_opened(start + 500ms);
+    CHECK(fleet.wake_at() == start + 500ms);
+    CHECK(is<AcquireLanes>(fleet.next(start + 500ms, nothing_empty)));
+    fleet.on(LanesAcquired{start + 500ms, LaneSet::only(7)});
+    fleet.producer_lost(start + 600ms);
+    REQUIRE(is<RenewLeases>(fleet.next(start + 1s, nothing_empty)));
+    fleet.on(LeasesRenewed{start + 1s, LaneSet::only(7), 1, 0});
+    CHECK_FALSE(fleet.next(start + 1900ms, nothing_empty));
+    REQUIRE(is<RenewLeases>(fleet.next(start + 2s, nothing_empty)));
+    fleet.on(LeasesRenewed{start + 2s, LaneSet::only(7), 1, 0});
+    CHECK_FALSE(fleet.next(start + 2900ms, nothing_empty));
+    REQUIRE(is<RenewLeases>(fleet.next(start + 3600ms, nothing_empty)));
+    CHECK(is<AcquireLanes>(fleet.next(start + 3600ms, nothing_empty)));
 }
 
 TEST_CASE("after a lost session everything that was under way is asked again") {
