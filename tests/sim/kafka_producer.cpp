@@ -1,0 +1,363 @@
+#include "sim/kafka_producer.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace outbox::sim {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::size_t batches_in_flight = 5;
+constexpr Duration socket_timeout = 10s;
+constexpr Duration request_fastest = 300us;
+constexpr Duration request_slowest = 20ms;
+
+constexpr Failure rejected{FailureKind::row, "INVALID_RECORD", "rejected by the model"};
+constexpr Failure denied{FailureKind::topic, "TOPIC_AUTHORIZATION_FAILED", "denied by the model"};
+constexpr Failure unknown_topic{FailureKind::topic, "UNKNOWN_TOPIC_OR_PART", "missing in the model"};
+constexpr Failure broken{FailureKind::fatal, "_FATAL", "the model's producer failed"};
+constexpr Failure purged{FailureKind::in_doubt, "_PURGE_QUEUE", "purged"};
+constexpr Failure purged_in_flight{FailureKind::in_doubt, "_PURGE_INFLIGHT", "purged in flight"};
+
+}  // namespace
+
+KafkaProducer::KafkaProducer(KafkaCluster& cluster, Schedule& schedule, Random random, Traits traits, std::uint64_t id,
+                             std::function<void()> wake)
+    : cluster_(cluster),
+      schedule_(schedule),
+      random_(random),
+      traits_(traits),
+      id_(id),
+      wake_(std::move(wake)),
+      connections_(cluster.brokers()) {}
+
+void KafkaProducer::start() {
+    for (std::uint32_t broker = 0; broker < cluster_.brokers(); ++broker) connect(broker);
+}
+
+KafkaProducer::Partition& KafkaProducer::partition_of(std::uint32_t topic, std::uint32_t partition) {
+    const auto found = std::find_if(partitions_.begin(), partitions_.end(), [&](const Partition& one) {
+        return one.topic == topic && one.partition == partition;
+    });
+    if (found != partitions_.end()) return *found;
+    Partition fresh;
+    fresh.topic = topic;
+    fresh.partition = partition;
+    fresh.epoch = epoch_;
+    return partitions_.emplace_back(std::move(fresh));
+}
+
+void KafkaProducer::wake_soon() {
+    if (!dead_) wake_();
+}
+
+// ---- the worker's side -----------------------------------------------------------------------------------------
+
+std::optional<Failure> KafkaProducer::publish(std::uint32_t topic, const Record& record, Slot slot) {
+    if (fatal_) return broken;
+    if (traits_.knows_topics && connected_ && !cluster_.topic(topic).exists && random_.percent(70))
+        return unknown_topic;
+    partition_of(topic, cluster_.partition_of(topic, record.key, random_)).unsent.push_back({slot, record});
+    pump_in(traits_.linger);
+    return std::nullopt;
+}
+
+void KafkaProducer::collect(ProducerReports& reports) {
+    reports = std::exchange(reports_, {});
+    reports.throttled = cluster_.throttling && !reports.delivered.empty();
+    news_ = false;
+}
+
+void KafkaProducer::ask_limits(TopicIndex index, std::uint32_t topic) {
+    const Duration delay = random_.percent(95) ? random_.latency(1ms, 200ms) : Duration(5s);
+    schedule_.in(delay, [self = weak_from_this(), index, topic] {
+        const auto producer = self.lock();
+        if (!producer || producer->dead_) return;
+        const KafkaCluster::Topic& one = producer->cluster_.topic(topic);
+        const bool known = producer->connected_ && one.exists && producer->random_.percent(90);
+        producer->reports_.limits.push_back({index, known, known ? one.batch_bytes_max : UINT32_MAX, one.compacted});
+        producer->wake_soon();
+    });
+}
+
+void KafkaProducer::fail(Slot slot, const Record& record, const Failure& failure, bool in_doubt) {
+    reports_.failed.push_back({slot, failure, false});
+    if (in_doubt) reports_.in_doubt.push_back(record.event);
+}
+
+void KafkaProducer::purge_unsent() {
+    for (Partition& partition : partitions_) {
+        for (const Returned& returned : std::exchange(partition.returned, {}))
+            for (const Message& message : returned.messages) fail(message.slot, message.record, purged, false);
+        for (const Message& message : std::exchange(partition.unsent, {}))
+            fail(message.slot, message.record, purged, false);
+    }
+    if (!reports_.failed.empty()) wake_soon();
+}
+
+void KafkaProducer::purge() {
+    for (Partition& partition : partitions_)
+        for (const Batch& batch : std::exchange(partition.batches, {}))
+            for (std::size_t i = 0; i < batch.slots.size(); ++i)
+                fail(batch.slots[i], batch.request->records[i], purged_in_flight, true);
+    purge_unsent();
+}
+
+// ---- connections -----------------------------------------------------------------------------------------------
+
+bool KafkaProducer::may_connect(std::uint32_t broker) const {
+    return reachable_ && cluster_.broker(broker) == KafkaCluster::Broker::up;
+}
+
+void KafkaProducer::connect(std::uint32_t broker) {
+    Connection& connection = connections_[broker];
+    if (connection.open || connection.opening || dead_) return;
+    connection.opening = true;
+    schedule_.in(random_.between(Duration(5ms), Duration(300ms)), [self = weak_from_this(), broker] {
+        const auto producer = self.lock();
+        if (!producer || producer->dead_) return;
+        Connection& one = producer->connections_[broker];
+        one.opening = false;
+        one.open = producer->may_connect(broker);
+        producer->look_at_brokers();
+        if (!one.open) return producer->connect(broker);
+        producer->pump();
+    });
+}
+
+void KafkaProducer::look_at_brokers() {
+    const bool any = std::any_of(connections_.begin(), connections_.end(), [](const auto& one) { return one.open; });
+    if (any == connected_) return;
+    connected_ = any;
+    reports_.all_brokers_down = !any;
+    news_ = true;
+    wake_soon();
+}
+
+void KafkaProducer::cut(std::uint32_t broker) {
+    Connection& connection = connections_[broker];
+    ++connection.generation;
+    const std::uint64_t reached = random_.below(connection.on_the_wire.size() + 1);
+    for (std::size_t i = reached; i < connection.on_the_wire.size(); ++i)
+        if (const auto wire = connection.on_the_wire[i].lock()) wire->lost = true;
+    connection.on_the_wire.clear();
+    connection.open = false;
+    for (Partition& partition : partitions_)
+        for (Batch& batch : partition.batches)
+            if (batch.broker == broker) batch.on_the_wire = false;
+    look_at_brokers();
+    connect(broker);
+    pump_in(random_.between(Duration(10ms), Duration(300ms)));
+}
+
+void KafkaProducer::broker_changed(std::uint32_t broker) {
+    if (cluster_.broker(broker) == KafkaCluster::Broker::down && connections_[broker].open) cut(broker);
+}
+
+void KafkaProducer::set_reachable(bool reachable) {
+    reachable_ = reachable;
+    if (reachable) return;
+    for (std::uint32_t broker = 0; broker < connections_.size(); ++broker)
+        if (connections_[broker].open) cut(broker);
+}
+
+void KafkaProducer::fail_fatally() {
+    fatal_ = news_ = true;
+    wake_soon();
+}
+
+void KafkaProducer::die(Duration late_by) {
+    dead_ = true;
+    for (Connection& connection : connections_) {
+        const std::uint64_t reached = random_.below(connection.on_the_wire.size() + 1);
+        const Duration delay = random_.between(Duration::zero(), late_by);
+        std::size_t place = 0;
+        for (const auto& one : connection.on_the_wire)
+            if (const auto wire = one.lock()) {
+                wire->lost = wire->lost || place++ >= reached;
+                wire->delay = delay;
+            }
+    }
+}
+
+// ---- sending ---------------------------------------------------------------------------------------------------
+
+void KafkaProducer::pump_in(Duration delay) {
+    if (std::exchange(pump_due_, true)) return;
+    schedule_.in(delay, [self = weak_from_this()] {
+        const auto producer = self.lock();
+        if (!producer) return;
+        producer->pump_due_ = false;
+        producer->pump();
+    });
+}
+
+void KafkaProducer::pump() {
+    if (dead_ || fatal_) return;
+    bool waiting = false;
+    for (Partition& partition : partitions_) {
+        pump(partition);
+        waiting = waiting || !partition.unsent.empty() ||
+                  std::any_of(partition.batches.begin(), partition.batches.end(),
+                              [](const Batch& batch) { return !batch.on_the_wire; });
+    }
+    if (waiting) pump_in(random_.between(Duration(50ms), Duration(200ms)));
+}
+
+void KafkaProducer::pump(Partition& partition) {
+    const std::uint32_t broker = cluster_.leader(partition.topic, partition.partition);
+    if (!connections_[broker].open) return;
+    for (Batch& batch : partition.batches)
+        if (!batch.on_the_wire) send(batch, broker);
+    while (!draining_ && !partition.unsent.empty() && partition.batches.size() < batches_in_flight) {
+        auto request = std::make_shared<ProduceRequest>();
+        *request = {id_, partition.epoch, partition.topic, partition.partition, partition.sequence, {}};
+        Batch batch;
+        while (!partition.unsent.empty() && batch.slots.size() < traits_.batch_rows) {
+            batch.slots.push_back(partition.unsent.front().slot);
+            request->records.push_back(partition.unsent.front().record);
+            partition.unsent.pop_front();
+        }
+        partition.sequence += batch.slots.size();
+        batch.request = std::move(request);
+        partition.batches.push_back(std::move(batch));
+        send(partition.batches.back(), broker);
+    }
+}
+
+void KafkaProducer::send(Batch& batch, std::uint32_t broker) {
+    Connection& connection = connections_[broker];
+    const auto wire = std::make_shared<Wire>();
+    std::erase_if(connection.on_the_wire, [](const auto& one) { return one.expired(); });
+    connection.on_the_wire.push_back(wire);
+    batch.on_the_wire = true;
+    batch.broker = broker;
+    ++batch.attempts;
+    connection.last_arrival =
+        std::max(connection.last_arrival + 1ns, schedule_.now() + random_.latency(request_fastest, request_slowest));
+    schedule_.at(connection.last_arrival,
+                 [self = shared_from_this(), wire, request = batch.request, broker,
+                  generation = connection.generation] { self->arrive(wire, request, broker, generation); });
+    schedule_.in(socket_timeout,
+                 [self = weak_from_this(), request = batch.request, broker, generation = connection.generation] {
+                     if (const auto producer = self.lock()) producer->time_out(request, broker, generation);
+                 });
+}
+
+// A dead producer lives on here for as long as something of it is under way.
+void KafkaProducer::arrive(const std::shared_ptr<Wire>& wire, const std::shared_ptr<const ProduceRequest>& request,
+                           std::uint32_t broker, std::uint32_t generation) {
+    if (wire->lost) return;
+    if (wire->delay > Duration::zero())
+        return schedule_.in(std::exchange(wire->delay, {}),
+                            [self = shared_from_this(), wire, request, broker, generation] {
+                                self->arrive(wire, request, broker, generation);
+                            });
+    cluster_.arrive(broker, *request, [self = shared_from_this(), request, broker, generation](Produced produced) {
+        if (self->dead_) return;
+        Connection& back = self->connections_[broker];
+        back.last_answer =
+            std::max(back.last_answer + 1ns, self->schedule_.now() + self->cluster_.slowness +
+                                                 self->random_.latency(request_fastest, request_slowest));
+        self->schedule_.at(back.last_answer, [self, broker, generation, request, produced] {
+            self->answered(broker, generation, request, produced);
+        });
+    });
+}
+
+void KafkaProducer::time_out(const std::shared_ptr<const ProduceRequest>& request, std::uint32_t broker,
+                             std::uint32_t generation) {
+    if (dead_ || connections_[broker].generation != generation) return;
+    const Partition& of = partition_of(request->topic, request->partition);
+    if (std::any_of(of.batches.begin(), of.batches.end(),
+                    [&](const Batch& one) { return one.request == request && one.on_the_wire; }))
+        cut(broker);
+}
+
+void KafkaProducer::answered(std::uint32_t broker, std::uint32_t generation,
+                             const std::shared_ptr<const ProduceRequest>& request, Produced produced) {
+    if (dead_ || connections_[broker].generation != generation) return;
+    Partition& partition = partition_of(request->topic, request->partition);
+    const auto found = std::find_if(partition.batches.begin(), partition.batches.end(),
+                                    [&](const Batch& one) { return one.request == request; });
+    if (found == partition.batches.end()) return;  // purged meanwhile
+    const auto place = static_cast<std::size_t>(found - partition.batches.begin());
+    switch (produced) {
+        case Produced::appended:
+        case Produced::duplicate:
+            reports_.delivered.insert(reports_.delivered.end(), found->slots.begin(), found->slots.end());
+            partition.batches.erase(found);
+            break;
+        case Produced::rejected:
+            turned_down(partition, place, rejected);
+            break;
+        case Produced::denied:
+            turned_down(partition, place, denied);
+            break;
+        case Produced::unknown_topic:
+            turned_down(partition, place, unknown_topic);
+            break;
+        case Produced::not_leader:
+            found->on_the_wire = false;
+            break;
+        case Produced::out_of_order:
+            if (draining_)
+                send_anew(partition, place);
+            else if (place > 0)
+                found->on_the_wire = false;  // what is before it has not been answered yet: again, after it
+            else
+                fail_fatally();
+            break;
+        case Produced::fenced:
+            fail_fatally();
+            break;
+    }
+    end_drain();
+    if (!reports_.empty()) wake_soon();
+    pump_in(produced == Produced::not_leader || produced == Produced::out_of_order ? Duration(100ms) : Duration(100us));
+}
+
+void KafkaProducer::turned_down(Partition& partition, std::size_t place, const Failure& failure) {
+    const Batch batch = std::move(partition.batches[place]);
+    partition.batches.erase(partition.batches.begin() + static_cast<std::ptrdiff_t>(place));
+    const bool overtaken = place < partition.batches.size() || !partition.unsent.empty() || !partition.returned.empty();
+    for (std::size_t i = 0; i < batch.slots.size(); ++i) {
+        fail(batch.slots[i], batch.request->records[i], failure, batch.attempts > 1);
+        if (overtaken) reports_.overtaken.push_back(batch.request->records[i].event);
+    }
+    if (traits_.fatal_on_gap && place < partition.batches.size()) return fail_fatally();
+    draining_ = true;
+}
+
+void KafkaProducer::send_anew(Partition& partition, std::size_t place) {
+    const Batch batch = std::move(partition.batches[place]);
+    partition.batches.erase(partition.batches.begin() + static_cast<std::ptrdiff_t>(place));
+    Returned returned{batch.request->sequence, {}};
+    for (std::size_t i = 0; i < batch.slots.size(); ++i) {
+        const Record& record = batch.request->records[i];
+        returned.messages.push_back({batch.slots[i], record});
+        if (batch.attempts > 1) reports_.in_doubt.push_back(record.event);
+    }
+    partition.returned.push_back(std::move(returned));
+}
+
+void KafkaProducer::end_drain() {
+    if (!draining_) return;
+    for (const Partition& partition : partitions_)
+        if (!partition.batches.empty()) return;
+    draining_ = false;
+    ++epoch_;
+    for (Partition& partition : partitions_) {
+        std::sort(partition.returned.begin(), partition.returned.end(),
+                  [](const Returned& a, const Returned& b) { return a.sequence > b.sequence; });
+        for (Returned& returned : partition.returned)
+            partition.unsent.insert(partition.unsent.begin(), returned.messages.begin(), returned.messages.end());
+        partition.returned.clear();
+        partition.epoch = epoch_;
+        partition.sequence = 0;
+    }
+}
+
+}  // namespace outbox::sim
