@@ -18,13 +18,14 @@ struct Coverage {
     std::uint64_t lost_by_failover = 0;
     std::uint64_t delivered = 0;  // first occurrences
     std::uint64_t duplicates = 0;
+    std::uint64_t overtaken = 0;
     std::uint64_t buried = 0;
     std::uint64_t blocked = 0;
     std::uint64_t lane_moves = 0;
     std::uint64_t processes = 0;
     std::uint64_t producers = 0;
     std::uint64_t sessions = 0;
-    std::uint64_t unexcused = 0;  // seeds in which no duplicate could be excused, and none was there
+    std::uint64_t unexcused = 0;  // seeds in which no duplicate could have been excused
     std::array<std::uint64_t, fault_kinds> faults{};
 
     void add(const Coverage& other);
@@ -40,6 +41,7 @@ inline void Coverage::add(const Coverage& other) {
     lost_by_failover += other.lost_by_failover;
     delivered += other.delivered;
     duplicates += other.duplicates;
+    overtaken += other.overtaken;
     buried += other.buried;
     blocked += other.blocked;
     lane_moves += other.lane_moves;

@@ -23,7 +23,10 @@ public:
     void cure();  // what was poison is none any more
     void persisted(std::uint64_t event, std::uint32_t topic);
     void acknowledged(std::uint64_t event) { at(event).acknowledged = true; }
-    void may_come_again(std::uint64_t event) { ++at(event).excuses; }
+    void may_come_again(std::uint64_t event) {
+        ++at(event).excuses;
+        ++excuses_;
+    }
     void may_be_overtaken(std::uint64_t event) { at(event).overtaken = true; }
     void deleted(std::uint64_t event);
     void buried(std::uint64_t event, const std::string& code);
@@ -41,6 +44,7 @@ public:
     std::uint64_t first_deliveries() const { return firsts_; }
     std::uint64_t duplicates() const { return duplicates_; }
     std::uint64_t overtaken() const { return overtaken_; }
+    std::uint64_t excuses() const { return excuses_; }
 
 private:
     struct Event {
@@ -64,6 +68,7 @@ private:
     std::uint64_t firsts_ = 0;
     std::uint64_t duplicates_ = 0;
     std::uint64_t overtaken_ = 0;
+    std::uint64_t excuses_ = 0;
 };
 
 }  // namespace outbox::sim

@@ -24,9 +24,9 @@ void World::after_statement() {
 // A lane that changes hands while its last owner still holds rows of it: both may send those.
 void World::look_at_owners() {
     const auto& changes = postgres_.owner_changes();
+    const std::size_t first = owner_changes_seen_;
     for (; owner_changes_seen_ < changes.size(); ++owner_changes_seen_) {
         const OwnerChange& change = changes[owner_changes_seen_];
-        trace("lane " + std::to_string(change.lane) + (change.owner ? " has a new owner" : " is released"));
         for (Worker* const worker : living()) {
             if (worker->name().id == change.owner || worker->held_of(change.lane) == 0) continue;
             if (!change.owner && worker->name().id == owners_[change.lane] &&
@@ -36,6 +36,17 @@ void World::look_at_owners() {
         }
         owners_[change.lane] = change.owner;
     }
+    if (trace_ != nullptr && first < owner_changes_seen_) trace_owners(first);
+}
+
+void World::trace_owners(std::size_t first) {
+    const auto& changes = postgres_.owner_changes();
+    std::string lanes;
+    for (std::size_t i = first; i < owner_changes_seen_; ++i) lanes += " " + std::to_string(changes[i].lane);
+    std::string owner = "nobody";
+    for (const Worker* const worker : living())
+        if (worker->name().id == changes[first].owner) owner = "worker " + std::to_string(worker->name().pid);
+    trace("lanes of " + owner + " now:" + lanes);
 }
 
 void World::look_at_burials() {
@@ -147,6 +158,8 @@ Coverage World::coverage() const {
     }
     all.delivered = ledger_.first_deliveries();
     all.duplicates = ledger_.duplicates();
+    all.overtaken = ledger_.overtaken();
+    all.unexcused = ledger_.excuses() == 0 ? 1 : 0;
     all.buried = buried_;
     all.blocked = blocked_;
     all.lane_moves = postgres_.owner_changes().size();
