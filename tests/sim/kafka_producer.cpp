@@ -17,6 +17,8 @@ constexpr Duration request_slowest = 20ms;
 constexpr Failure rejected{FailureKind::row, "INVALID_RECORD", "rejected by the model"};
 constexpr Failure denied{FailureKind::topic, "TOPIC_AUTHORIZATION_FAILED", "denied by the model"};
 constexpr Failure unknown_topic{FailureKind::topic, "UNKNOWN_TOPIC_OR_PART", "missing in the model"};
+constexpr Failure full{FailureKind::back_pressure, "_QUEUE_FULL", "full by order of the model"};
+constexpr Failure odd{FailureKind::in_doubt, "UNKNOWN", "an error nobody knows"};
 constexpr Failure broken{FailureKind::fatal, "_FATAL", "the model's producer failed"};
 constexpr Failure purged{FailureKind::in_doubt, "_PURGE_QUEUE", "purged"};
 constexpr Failure purged_in_flight{FailureKind::in_doubt, "_PURGE_INFLIGHT", "purged in flight"};
@@ -57,6 +59,7 @@ void KafkaProducer::wake_soon() {
 
 std::optional<Failure> KafkaProducer::publish(std::uint32_t topic, const Record& record, Slot slot) {
     if (fatal_) return broken;
+    if (queue_full_ && random_.percent(30)) return full;
     if (traits_.knows_topics && connected_ && !cluster_.topic(topic).exists && random_.percent(70))
         return unknown_topic;
     partition_of(topic, cluster_.partition_of(topic, record.key, random_)).unsent.push_back({slot, record});
@@ -71,12 +74,15 @@ void KafkaProducer::collect(ProducerReports& reports) {
 }
 
 void KafkaProducer::ask_limits(TopicIndex index, std::uint32_t topic) {
-    const Duration delay = random_.percent(95) ? random_.latency(1ms, 200ms) : Duration(5s);
+    const Duration delay = traits_.limits_told   ? random_.between(Duration(1ms), Duration(20ms))
+                           : random_.percent(95) ? random_.latency(1ms, 200ms)
+                                                 : Duration(5s);
     schedule_.in(delay, [self = weak_from_this(), index, topic] {
         const auto producer = self.lock();
         if (!producer || producer->dead_) return;
         const KafkaCluster::Topic& one = producer->cluster_.topic(topic);
-        const bool known = producer->connected_ && one.exists && producer->random_.percent(90);
+        const bool known =
+            producer->traits_.limits_told || (producer->connected_ && one.exists && producer->random_.percent(90));
         producer->reports_.limits.push_back({index, known, known ? one.batch_bytes_max : UINT32_MAX, one.compacted});
         producer->wake_soon();
     });
@@ -284,6 +290,13 @@ void KafkaProducer::answered(std::uint32_t broker, std::uint32_t generation,
                                     [&](const Batch& one) { return one.request == request; });
     if (found == partition.batches.end()) return;  // purged meanwhile
     const auto place = static_cast<std::size_t>(found - partition.batches.begin());
+    if (std::exchange(odd_error_due_, false)) {
+        for (const Record& record : request->records) reports_.in_doubt.push_back(record.event);
+        turned_down(partition, place, odd);
+        end_drain();
+        wake_soon();
+        return pump_in(Duration(1ms));
+    }
     switch (produced) {
         case Produced::appended:
         case Produced::duplicate:

@@ -38,7 +38,8 @@ public:
     struct Traits {
         std::uint32_t batch_rows = 50;
         bool fatal_on_gap = false;  // as some versions are, after a batch was turned down with others behind it
-        bool knows_topics = true;   // refuses rows of a missing topic by itself
+        bool limits_told = false;
+        bool knows_topics = true;  // refuses rows of a missing topic by itself
         Duration linger = std::chrono::milliseconds(2);
     };
 
@@ -60,6 +61,8 @@ public:
     void broker_changed(std::uint32_t broker);
     void set_reachable(bool reachable);  // the network between this host and all brokers
     void fail_fatally();
+    void fill_queue(bool full) { queue_full_ = full; }
+    void fail_oddly() { odd_error_due_ = true; }  // the next batch's answer is an error nobody knows
     // The process dies. Up to `late_by` later, a part of what is on the wire still arrives.
     void die(Duration late_by);
 
@@ -134,6 +137,8 @@ private:
     bool connected_ = false;
     bool news_ = false;  // connected_ or fatal_ changed
     bool pump_due_ = false;
+    bool queue_full_ = false;
+    bool odd_error_due_ = false;
     std::deque<Partition> partitions_;
     std::vector<Connection> connections_;
     ProducerReports reports_;

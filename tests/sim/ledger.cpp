@@ -29,18 +29,30 @@ void Ledger::inserted(std::uint64_t event, bool poison, bool bad) {
     at(event).timeline = timeline_;
 }
 
+void Ledger::before_failover() {
+    before_failover_.clear();
+    for (const EventHistory& event : postgres_.history()) before_failover_.push_back(event.state);
+}
+
+// A commit, a deletion or a burial that was taken back: the event may come again, and out of its turn.
 void Ledger::failed_over() {
+    using State = EventHistory::State;
     ++timeline_;
-    for (std::uint64_t event = 1; event < postgres_.history().size(); ++event)
-        if (postgres_.history()[event].returned) may_come_again(event);
+    for (std::uint64_t event = 1; event < postgres_.history().size(); ++event) {
+        const State before = before_failover_[event];
+        const State after = postgres_.history()[event].state;
+        if (before == after || before == State::open || before == State::rolled_back) continue;
+        may_come_again(event);
+        at(event).taken_back = at(event).overtaken = true;
+    }
 }
 
 void Ledger::persisted(std::uint64_t event, std::uint32_t topic) {
     using State = EventHistory::State;
     const EventHistory& past = postgres_.history().at(event);
-    if (past.state == State::open || past.state == State::rolled_back) violation("a phantom: " + describe(event));
-    if (past.commit == 0 && past.state != State::lost_by_failover) violation("not committed: " + describe(event));
     Event& one = at(event);
+    const bool committed = past.state != State::open && past.state != State::rolled_back;
+    if (!committed && !one.taken_back) violation("a phantom: " + describe(event));
     if (one.times++ > 0) {
         ++duplicates_;
         if (one.excuses == 0) return violation("a duplicate without a cause: " + describe(event));

@@ -27,9 +27,11 @@ public:
         ++at(event).excuses;
         ++excuses_;
     }
-    void may_be_overtaken(std::uint64_t event) { at(event).overtaken = true; }
+    void may_be_overtaken(std::uint64_t event) { at(event).overtaken = overtaking_possible_; }
+    void set_overtaking_possible(bool possible) { overtaking_possible_ = possible; }
     void deleted(std::uint64_t event);
     void buried(std::uint64_t event, const std::string& code);
+    void before_failover();
     void failed_over();
 
     bool is_poison(std::uint64_t event) const { return event < events_.size() && events_[event].poison; }
@@ -55,6 +57,7 @@ private:
         bool bad = false;
         bool acknowledged = false;
         bool overtaken = false;
+        bool taken_back = false;  // by a failover
     };
 
     Event& at(std::uint64_t event);
@@ -64,10 +67,12 @@ private:
     std::vector<Event> events_;
     std::map<std::pair<std::uint32_t, std::int32_t>, std::pair<std::uint32_t, RowId>> last_;  // by topic and key
     std::vector<std::string> violations_;
+    std::vector<EventHistory::State> before_failover_;
     std::uint32_t timeline_ = 0;  // goes up with every failover: ids are given again
     std::uint64_t firsts_ = 0;
     std::uint64_t duplicates_ = 0;
     std::uint64_t overtaken_ = 0;
+    bool overtaking_possible_ = true;
     std::uint64_t excuses_ = 0;
 };
 

@@ -11,15 +11,39 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::array<std::string_view, fault_kinds> names{
-    "cut_session",   "cut_unnoticed", "restart_database", "database_down",
-    "failover",      "slow_database", "step_clock",       "refuse_deletes",
-    "lock_messages", "lock_lanes",    "broker_down",      "broker_stands_still",
-    "cut_broker",    "slow_brokers",  "throttle",         "kafka_unreachable",
-    "topic_denied",  "topic_missing", "change_limits",    "producer_fails",
-    "kill",          "terminate",     "terminate_twice",  "rolling_restart",
-    "join",          "flap",          "pause_host",       "pause_topic",
-    "pause_all",     "change_rate",   "unblock"};
+constexpr std::array<std::string_view, fault_kinds> names{"cut_session",
+                                                          "cut_unnoticed",
+                                                          "restart_database",
+                                                          "database_down",
+                                                          "failover",
+                                                          "slow_database",
+                                                          "step_clock",
+                                                          "refuse_deletes",
+                                                          "lock_messages",
+                                                          "lock_lanes",
+                                                          "broker_down",
+                                                          "broker_stands_still",
+                                                          "cut_broker",
+                                                          "slow_brokers",
+                                                          "throttle",
+                                                          "kafka_unreachable",
+                                                          "topic_denied",
+                                                          "topic_missing",
+                                                          "change_limits",
+                                                          "producer_fails",
+                                                          "queue_full",
+                                                          "odd_error",
+                                                          "kill",
+                                                          "terminate",
+                                                          "terminate_twice",
+                                                          "rolling_restart",
+                                                          "join",
+                                                          "flap",
+                                                          "pause_host",
+                                                          "pause_topic",
+                                                          "pause_all",
+                                                          "change_rate",
+                                                          "unblock"};
 
 // How a run is troubled: a few kinds at a time, so that what each does shows, and now and then all of them.
 std::vector<FaultKind> kinds_of(Random& random) {
@@ -173,6 +197,8 @@ Scenario scenario_of(std::uint64_t seed) {
     scenario.brokers = random.between<std::uint32_t>(1, 3);
     scenario.producers_fail_on_gaps = random.percent(25);
     scenario.producer_batch_rows = random.between<std::uint32_t>(1, 40);
+    scenario.limits_told = random.percent(50);
+    scenario.prepared_renamed = random.percent(40);
     scenario.drift_ppm = random.percent(50) ? 0 : 1'000;
     scenario.statement_fastest = random.between(Duration(50us), Duration(2ms));
     scenario.statement_slowest = scenario.statement_fastest + random.between(Duration(500us), Duration(30ms));

@@ -36,6 +36,8 @@ enum class FaultKind : std::uint8_t {
     topic_missing,
     change_limits,
     producer_fails,
+    queue_full,
+    odd_error,  // one that nobody knows: whether the batch was written stays open
     // processes
     kill,
     terminate,
@@ -99,6 +101,8 @@ struct Scenario {
     bool producers_fail_on_gaps = false;
     std::uint32_t producer_batch_rows = 50;
     std::uint32_t drift_ppm = 0;
+    bool limits_told = false;       // the brokers always say what they take, and say it quickly
+    bool prepared_renamed = false;  // a prepared transaction goes by another name at once, as on old servers
     Duration statement_fastest{};
     Duration statement_slowest{};
     std::vector<PlannedTopic> topics;

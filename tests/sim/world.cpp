@@ -1,5 +1,6 @@
 #include "sim/world.hpp"
 
+#include <algorithm>
 #include <exception>
 #include <ostream>
 
@@ -15,6 +16,19 @@ std::vector<std::string> topic_names(const Scenario& scenario) {
     std::vector<std::string> names;
     for (const PlannedTopic& topic : scenario.topics) names.push_back(topic.name);
     return names;
+}
+
+// Where brokers only reject what they had announced, the relay sees to it that no innocent row is rejected along.
+bool overtaking_possible(const Scenario& scenario) {
+    const auto rejects = [](const Fault& fault) {
+        return fault.kind == FaultKind::topic_denied || fault.kind == FaultKind::topic_missing ||
+               fault.kind == FaultKind::change_limits || fault.kind == FaultKind::odd_error;
+    };
+    const auto has_poison = [](const Transaction& one) {
+        return std::any_of(one.rows.begin(), one.rows.end(), [](const PlannedRow& row) { return row.poison; });
+    };
+    return !scenario.limits_told || std::any_of(scenario.faults.begin(), scenario.faults.end(), rejects) ||
+           std::any_of(scenario.transactions.begin(), scenario.transactions.end(), has_poison);
 }
 
 constexpr Duration vacuum_every = 1s;
@@ -33,6 +47,8 @@ World::World(const Scenario& scenario, std::ostream* trace)
     database_.slowest = scenario.statement_slowest;
     database_.executed = [this](SessionId) { after_statement(); };
     surroundings_.producer.batch_rows = scenario.producer_batch_rows;
+    surroundings_.producer.limits_told = scenario.limits_told;
+    postgres_.rename_prepared_at_once(scenario.prepared_renamed);
     surroundings_.producer.fatal_on_gap = scenario.producers_fail_on_gaps;
     surroundings_.trace = [this](const std::string& what) { this->trace(what); };
     for (const PlannedTopic& topic : scenario.topics) {
@@ -40,6 +56,7 @@ World::World(const Scenario& scenario, std::ostream* trace)
         one.batch_bytes_max = topic.batch_bytes_max;
         one.compacted = topic.compacted;
     }
+    ledger_.set_overtaking_possible(overtaking_possible(scenario));
     ledger_.on_violation = [this](const std::string& what) { this->trace("VIOLATION: " + what); };
     cluster_.persisted = [this](const Record& record, std::uint32_t topic) {
         if (trace_ != nullptr) this->trace("event " + std::to_string(record.event) + " is in the log");

@@ -84,6 +84,7 @@ private:
     // ---- checks (world_checks.cpp) ----
     void after_statement();
     void look_at_owners();
+    void look_at_owners_taken_back();
     void trace_owners(std::size_t first);
     void look_at_burials();
     bool at_rest() const;

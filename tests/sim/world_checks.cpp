@@ -39,6 +39,17 @@ void World::look_at_owners() {
     if (trace_ != nullptr && first < owner_changes_seen_) trace_owners(first);
 }
 
+// After a failover the table may name owners of before, who know nothing of what others have under way.
+void World::look_at_owners_taken_back() {
+    look_at_owners();
+    LaneSet changed;
+    for (std::uint8_t lane = 0; lane < lane_count; ++lane) {
+        if (postgres_.fleet().lanes[lane].owner != owners_[lane]) changed.add(lane);
+        owners_[lane] = postgres_.fleet().lanes[lane].owner;
+    }
+    for (Worker* const worker : living()) worker->excuse(changed);
+}
+
 void World::trace_owners(std::size_t first) {
     const auto& changes = postgres_.owner_changes();
     std::string lanes;

@@ -14,7 +14,7 @@ void World::strike(const Fault& fault) {
     postgres_.at(schedule_.now());
     if (fault.kind <= FaultKind::lock_lanes)
         strike_database(fault);
-    else if (fault.kind <= FaultKind::producer_fails)
+    else if (fault.kind <= FaultKind::odd_error)
         strike_kafka(fault);
     else if (fault.kind <= FaultKind::pause_host)
         strike_processes(fault);
@@ -51,8 +51,11 @@ void World::strike_database(const Fault& fault) {
             break;
         case FaultKind::failover:
             cut_everybody();
-            postgres_.failover(fault.pick % 6, static_cast<std::int64_t>(fault.pick / 8 % 40));
+            ledger_.before_failover();
+            postgres_.failover(fault.pick % 40,
+                               fault.pick % 3 == 0 ? static_cast<std::int64_t>(fault.pick / 8 % 40) : 0);
             ledger_.failed_over();
+            look_at_owners_taken_back();
             surroundings_.leases_unsure_until = schedule_.now() + fault.lasts + scenario_.options.relay.lease_ttl;
             sort_writers_out();
             stop_database(fault.lasts);
@@ -132,6 +135,15 @@ void World::strike_kafka(const Fault& fault) {
         case FaultKind::change_limits:
             cluster_.topic(topic).batch_bytes_max = scenario_.topics[topic].batch_bytes_max / 2;
             after([this, topic] { cluster_.topic(topic).batch_bytes_max = scenario_.topics[topic].batch_bytes_max; });
+            break;
+        case FaultKind::queue_full:
+            if (worker != nullptr && worker->producer() != nullptr) {
+                worker->producer()->fill_queue(true);
+                after([one = worker->producer()->shared_from_this()] { one->fill_queue(false); });
+            }
+            break;
+        case FaultKind::odd_error:
+            if (worker != nullptr && worker->producer() != nullptr) worker->producer()->fail_oddly();
             break;
         default:  // producer_fails
             if (worker != nullptr && worker->producer() != nullptr) worker->producer()->fail_fatally();
