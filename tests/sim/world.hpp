@@ -112,6 +112,7 @@ private:
     std::vector<std::uint32_t> limits_;  // of the topics, as planned
     std::size_t owner_changes_seen_ = 0;
     std::array<std::optional<EventId>, lane_count> owners_{};
+    std::array<Instant, lane_count> released_at_{};
     std::size_t burials_seen_ = 0;
     std::size_t blocked_seen_ = 0;
     std::array<std::uint64_t, fault_kinds> struck_{};
