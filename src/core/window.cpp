@@ -221,7 +221,8 @@ Window::Known Window::known_above(RowId after) {
     for (std::size_t i = 0; i < touched_; ++i) {
         if (states_[i] == State::free || entries_[i].id <= after) continue;
         const std::int64_t bit = entries_[i].id.value - base.value;
-        if (bit >= known_bits_max) {
+        // After a failover the id may be another event's: left out, that one would be passed by later rows of its key.
+        if (bit >= known_bits_max || guarded_[i]) {
             ++beyond;
             continue;
         }

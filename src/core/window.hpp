@@ -100,9 +100,10 @@ public:
     struct Known {
         RowId base;
         std::span<const std::uint8_t> bits;
-        std::uint32_t rows_beyond = 0;  // rows above `after` that the bitmap does not reach
+        std::uint32_t rows_beyond = 0;  // rows above `after` that are not in the bitmap
     };
-    // The rows above `after` as a bitmap, so that the database can leave them out. `rows` of them in all.
+    // The rows above `after` as a bitmap, so that the database can leave them out: those that it does not reach are not
+    // in it, nor are those of an earlier session.
     Known known_above(RowId after);
 
 private:

@@ -189,6 +189,17 @@ TEST_CASE("rows too far above the mark for the bitmap are counted") {
     CHECK(known.rows_beyond == 2);
 }
 
+TEST_CASE("rows of an earlier session are not left out of reads: their ids may be another event's by now") {
+    Window window(10, 10'000);
+    window.admit(row(5), false, start);
+    window.session_lost();
+    window.admit(row(6), false, start);
+    const Window::Known known = window.known_above(RowId{0});
+    CHECK_FALSE(bit(known, 5));
+    CHECK(bit(known, 6));
+    CHECK(known.rows_beyond == 1);
+}
+
 TEST_CASE("the lowest row is known") {
     Window window(10, 10'000);
     CHECK_FALSE(window.lowest().has_value());
