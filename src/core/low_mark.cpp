@@ -11,6 +11,8 @@ using namespace std::chrono_literals;
 // A probe costs about 0.05 ms: at this pace 0.5 % of a core while rows arrive, less while a long writer is waited for.
 constexpr Duration pause_min = 10ms;
 constexpr Duration pause_max = 100ms;
+// Where none of our rows arrive: the rows of other workers' lanes, alive and dead, must not be walked again and again.
+constexpr Duration pause_idle = 250ms;
 
 bool contains(std::span<const Holder> holders, const Holder& one) {
     return std::find(holders.begin(), holders.end(), one) != holders.end();
@@ -61,6 +63,7 @@ void LowMark::probe_answered(RowId high, std::span<const Holder> holders, Instan
                  [](const Holder& holder) { return holder.prepared; });
     pause_ = progress ? pause_min : std::min(std::max(pause_ * 2, pause_min), pause_max);
     probe_at_ = now + pause_;
+    probe_idle_at_ = now + pause_idle;
 }
 
 void LowMark::rows_read(RowId last, bool cut_short) {

@@ -47,8 +47,11 @@ public:
     RowId head() const { return head_; }  // the highest id seen
     bool lags() const { return head_ > low_; }
 
-    bool probe_due(Instant now) const { return !probing_ && unsettled() && now >= probe_at_; }
-    Instant probe_at() const { return !probing_ && unsettled() ? probe_at_ : never; }
+    bool probe_due(Instant now) const { return now >= probe_at(); }
+    Instant probe_at() const {
+        if (probing_) return never;
+        return unsettled() ? probe_at_ : probe_idle_at_;
+    }
     void probe_sent() { probing_ = true; }
 
 private:
@@ -62,6 +65,7 @@ private:
     bool probed_ = false;   // at least once since reset()
     bool probing_ = false;  // a probe is under way
     Instant probe_at_{};
+    Instant probe_idle_at_{};
     Duration pause_{};
 
     bool waiting_ = false;  // for holders_ to go, so that high_ is settled
