@@ -145,7 +145,7 @@ void plan_writers(Scenario& scenario, Random& random) {
         scenario.transactions.push_back(std::move(one));
     }
     if (random.percent(30))
-        scenario.readers.push_back({random.between(Duration::zero(), scenario.calm_at / 2), scenario.calm_at});
+        scenario.readers.push_back({random.between(Duration::zero(), scenario.calm_at / 2), Duration(100s)});
 }
 
 void plan_faults(Scenario& scenario, Random& random) {

@@ -143,7 +143,13 @@ void World::expect_quiet() {
     const std::size_t moves = owner_changes_seen_;
     std::map<const Worker*, std::uint64_t> turns;
     for (const Worker* const worker : living()) turns[worker] = worker->turns();
+    const std::uint64_t examined = postgres_.rows_examined();
+    const std::uint64_t dead = postgres_.dead_rows();
     run_until(schedule_.now() + quiet_for);
+    // A sweep each, at most; but no read walks what is dead again and again.
+    if (postgres_.messages().empty() && postgres_.rows_examined() - examined > 4 * (dead + 1) * living().size())
+        ledger_.violation("reads walk dead rows: " + std::to_string(postgres_.rows_examined() - examined) + " of " +
+                          std::to_string(dead));
     if (owner_changes_seen_ != moves) ledger_.violation("lanes moved although the fleet was stable");
     for (const Worker* const worker : living())
         if (worker->turns() - turns[worker] > quiet_turns_per_second * 3)
