@@ -72,6 +72,8 @@ void PostgresModel::send(SessionId id, const Action& action, const Topics& topic
     if (!session.connected) return violation("a statement was sent without a session");
     Command command{.action = Open{}, .sent_at = now};
     std::visit(Overloaded{[&](const Publish&) { violation("records were sent to the database"); },
+                          // claim = "rows" is not modelled yet.
+                          [&](const EndClaim&) { violation("a claim ended that was never made"); },
                           [&](const auto& other) { command.action = other; }},
                action);
     if (std::holds_alternative<Open>(command.action)) return;
