@@ -177,7 +177,8 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
     }
     const bool lags = read.scope == ReadScope::main && context.mark.lags();
     if (read.claim ? window.rows() > window.rows_deleting() : lags) {
-        known = window.known_above(read.after);
+        known =
+            window.known_above(read.after, read.claim);  // claims keep no order, and let rows go that are still sent
         read.limit += known.rows_beyond;
     }
     if (read.claim ? read.scope == ReadScope::main : lags) {

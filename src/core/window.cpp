@@ -213,7 +213,7 @@ std::optional<RowId> Window::lowest() const {
     return low;
 }
 
-Window::Known Window::known_above(RowId after) {
+Window::Known Window::known_above(RowId after, bool with_guarded) {
     const RowId base{after.value + 1};
     std::int64_t last = -1;
     std::uint32_t beyond = 0;
@@ -222,7 +222,7 @@ Window::Known Window::known_above(RowId after) {
         if (states_[i] == State::free || entries_[i].id <= after) continue;
         const std::int64_t bit = entries_[i].id.value - base.value;
         // After a failover the id may be another event's: left out, that one would be passed by later rows of its key.
-        if (bit >= known_bits_max || guarded_[i]) {
+        if (bit >= known_bits_max || (guarded_[i] && !with_guarded)) {
             ++beyond;
             continue;
         }

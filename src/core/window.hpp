@@ -103,8 +103,8 @@ public:
         std::uint32_t rows_beyond = 0;  // rows above `after` that are not in the bitmap
     };
     // The rows above `after` as a bitmap, so that the database can leave them out: those that it does not reach are not
-    // in it, nor are those of an earlier session.
-    Known known_above(RowId after);
+    // in it, nor are guarded ones where their ids may be another event's by now.
+    Known known_above(RowId after, bool with_guarded);
 
 private:
     enum class State : std::uint8_t { free, in_flight, acknowledged, deleting, condemned, burying };

@@ -38,7 +38,8 @@ public:
         while (!shared_.writers.empty()) end_writer(true);
         // Shorter than the sweep, which would hide a row that was missed.
         for (const Instant end = shared_.now + 30s; shared_.now < end && !dry();) live();
-        for (const Instant end = shared_.now + 2s; shared_.now < end;) live();
+        // The marks follow: nobody waits for more than 5 s after a failure.
+        for (const Instant end = shared_.now + 7s; shared_.now < end;) live();
     }
 
     bool dry() const {

@@ -60,8 +60,10 @@ TEST_CASE("nothing is read before the lanes are ours, and nothing without a prod
     world.open_session();
     world.answer_all();
     world.run_for(1s);
-    CHECK(world.reads.empty());
+    CHECK(world.relay.lanes().owned().empty());
+    world.run_for(3s);  // nobody else took them
     CHECK(world.relay.lanes().owned() == LaneSet::all());
+    CHECK(world.reads.empty());
     world.open_producer();
     world.run_for(1s);
     CHECK(world.drained_dry());

@@ -171,7 +171,7 @@ TEST_CASE("a released row is gone and may be read again") {
 TEST_CASE("the rows above a mark are told as a bitmap, least significant bit first") {
     Window window(10, 10'000);
     for (const std::int64_t id : {5, 11, 12, 27}) window.admit(row(id), false, start);
-    const Window::Known known = window.known_above(RowId{10});
+    const Window::Known known = window.known_above(RowId{10}, false);
     CHECK(known.base == RowId{11});
     REQUIRE(known.bits.size() == 3);
     CHECK(known.bits[0] == 3);
@@ -184,7 +184,7 @@ TEST_CASE("rows too far above the mark for the bitmap are counted") {
     window.admit(row(1), false, start);
     window.admit(row(std::int64_t{1} << 40), false, start);
     window.admit(row((std::int64_t{1} << 40) + 1), false, start);
-    const Window::Known known = window.known_above(RowId{0});
+    const Window::Known known = window.known_above(RowId{0}, false);
     CHECK(known.bits.size() == 1);
     CHECK(known.rows_beyond == 2);
 }
@@ -194,10 +194,11 @@ TEST_CASE("rows of an earlier session are not left out of reads: their ids may b
     window.admit(row(5), false, start);
     window.session_lost();
     window.admit(row(6), false, start);
-    const Window::Known known = window.known_above(RowId{0});
+    const Window::Known known = window.known_above(RowId{0}, false);
     CHECK_FALSE(bit(known, 5));
     CHECK(bit(known, 6));
     CHECK(known.rows_beyond == 1);
+    CHECK(bit(window.known_above(RowId{0}, true), 5));
 }
 
 TEST_CASE("the lowest row is known") {
