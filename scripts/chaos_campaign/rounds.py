@@ -18,7 +18,9 @@ STEADY = 1.0  # seconds of load before the faults, and after
 REMEMBERED = 5  # rounds whose events the business tables keep
 # What a relay says when it could not end something in order, each of which may repeat what was in flight.
 UNCLEAN_NEWS = ("lanes_lost", "producer_replaced", "drain_cut_short", "worker_broken")
-TOLD_NEWS = (*UNCLEAN_NEWS, "postgres_lost", "circuit_open", "crash_loop", "dead_letter", "row_isolated", "key_blocked")
+# The same where rows are claimed: a claim that ends before its rows are home, be it with its connection.
+UNCLEAN_CLAIM_NEWS = (*UNCLEAN_NEWS, "claim_expired", "postgres_lost")
+TOLD_NEWS = (*UNCLEAN_CLAIM_NEWS, "circuit_open", "crash_loop", "dead_letter", "row_isolated", "key_blocked")
 
 
 @dataclass
@@ -163,7 +165,8 @@ class Rounds:
         outcome.stall = longest_wait(load.commits, appended, since)
         outcome.unread = longest_wait(load.commits, scene.reader.take(), since)
         self._read_news(outcome)
-        outcome.allowed = WINDOW * (self._unclean + sum(outcome.news.get(name, 0) for name in UNCLEAN_NEWS))
+        unclean_news = UNCLEAN_NEWS if scene.claim == "lanes" else UNCLEAN_CLAIM_NEWS
+        outcome.allowed = WINDOW * (self._unclean + sum(outcome.news.get(name, 0) for name in unclean_news))
         self._promises(outcome, load.commits.keys() - committed.keys())
         if outcome.violations:
             self._keep(round_, outcome, committed, arrivals, findings)
@@ -196,7 +199,7 @@ class Rounds:
         say = outcome.violations.append
         if vanished:
             say(f"{len(vanished)} commits were answered and are not in the database: Postgres has lost them, not the relay")
-        for name in ("lost", "phantom", "reordered"):
+        for name in ("lost", "phantom", "reordered") if self._scene.claim == "lanes" else ("lost", "phantom"):
             if getattr(outcome, name):
                 say(f"{getattr(outcome, name)} events {name}")
         if outcome.duplicated > outcome.allowed:

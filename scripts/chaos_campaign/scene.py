@@ -203,7 +203,7 @@ class Seat:
         ports = ",".join(str(proxy.port) for proxy in self.to_postgres)
         dsn = (f"host=127.0.0.1,127.0.0.1 port={ports} dbname={DATABASE} user=outbox_relay connect_timeout=2 "
                "target_session_attrs=read-write")
-        settings = {"relay": {"lease_ttl": f"{LEASE:g}s", "in_flight_rows": WINDOW, "batch_rows": 200},
+        settings = {"relay": {"claim": scene.claim, "lease_ttl": f"{LEASE:g}s", "in_flight_rows": WINDOW, "batch_rows": 200},
                     "log": {"level": "info"}}
         self.relay = Relay(dsn, scene.kafka.proxied(f"LINK{number + 1}"), settings, scene.directory)
         self._read = 0
@@ -251,7 +251,8 @@ class Seat:
 
 
 class Scene:
-    def __init__(self):
+    def __init__(self, claim="lanes"):
+        self.claim = claim
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="outbox-relay-chaos."))
         self.directory.chmod(0o755)  # Postgres runs as somebody else
         self.databases = Databases(self.directory)
@@ -302,15 +303,18 @@ class Scene:
             pass
 
     def shared(self):
-        """All relays are ready and heard of lately, and every lane has an owner."""
+        """All relays are ready and heard of lately, and every lane has an owner, where lanes are claimed."""
         for seat in self.running:
             seat.wait_ready(60)
         pids = {seat.relay.process.pid for seat in self.running}
-        eventually(lambda: pids <= self._heard_of() and sum(self._lanes().values()) == LANES, 40,
+        owned = LANES if self.claim == "lanes" else 0
+        eventually(lambda: pids <= self._heard_of() and sum(self._lanes().values()) == owned, 40,
                    "the relays share the lanes")
 
     def owners(self):
-        """The seats whose relays own lanes."""
+        """The seats whose relays have work: all of them, where rows are claimed."""
+        if self.claim == "rows":
+            return self.running
         lanes = self._lanes()
         return [seat for seat in self.running if lanes.get(seat.relay.process.pid)]
 
