@@ -229,12 +229,20 @@ void Session::check_schema() const {
     throw PostgresError(versions + ": run outbox-relay migrate up");
 }
 
+std::int64_t Session::int8_at(std::size_t result, int column) const {
+    if (result >= results_.size()) fields::unexpected();
+    return fields::int8(results_[result].get(), 0, column);
+}
+
+RowsRead Session::rows_read(const UnderWay& done, Topics& topics) {
+    rows_.decode(std::move(results_.back()), topics);
+    RowsRead read{.rows = rows_.heads()};
+    if (done.statement == Statement::claim && PQntuples(results_[1].get()) > 0) read.lowest = RowId{int8_at(1, 0)};
+    return read;
+}
+
 Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
     Answer answer{.event = FleetLeft{}, .took = now - done.sent_at};
-    const auto int8_at = [&](std::size_t result, int column) {
-        if (result >= results_.size()) fields::unexpected();
-        return fields::int8(results_[result].get(), 0, column);
-    };
     const auto lanes_at = [&](int column) { return LaneSet(static_cast<std::uint64_t>(int8_at(0, column))); };
     switch (done.operation) {
         case Operation::open:
@@ -255,11 +263,8 @@ Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
         case Operation::leave:
             break;
         case Operation::read:
-            rows_.decode(std::move(results_.back()), topics);
+            answer.event = rows_read(done, topics);
             answer.rows = rows_.heads().size();
-            answer.event = RowsRead{.rows = rows_.heads()};
-            if (done.statement == Statement::claim && PQntuples(results_[1].get()) > 0)
-                std::get<RowsRead>(answer.event).lowest = RowId{int8_at(1, 0)};
             break;
         case Operation::probe:
             answer.event = decoder_.probe(RowId{int8_at(0, 0)}, results_[1].get());

@@ -129,6 +129,8 @@ private:
     void flush();
     void send_claim(const ReadRows& action, const Topics& topics, Instant now);
     void name_topics(std::size_t index, std::span<const TopicIndex> named, const Topics& topics);
+    std::int64_t int8_at(std::size_t result, int column) const;
+    RowsRead rows_read(const UnderWay& done, Topics& topics);
     Answer answer(const UnderWay& done, Topics& topics, Instant now);
     void check_schema() const;
     void refused(const pg_result* result);
