@@ -31,9 +31,10 @@ BrokerStatistics broker_statistics(string_view document) {
     constexpr std::int64_t most_ms = std::chrono::milliseconds(std::chrono::hours(24)).count();
     BrokerStatistics result;
     result.any_up = document.find(R"("state":"UP")") != string_view::npos;
-    for (auto at = document.find(throttle); at != string_view::npos; at = document.find(throttle, at + 1))
-        result.throttled = std::max<Duration>(
-            result.throttled, std::chrono::milliseconds(std::min(max_of(document.substr(at)), most_ms)));
+    for (auto at = document.find(throttle); at != string_view::npos; at = document.find(throttle, at + 1)) {
+        const std::int64_t told_ms = std::clamp<std::int64_t>(max_of(document.substr(at)), 0, most_ms);
+        result.throttled = std::max<Duration>(result.throttled, std::chrono::milliseconds(told_ms));
+    }
     return result;
 }
 

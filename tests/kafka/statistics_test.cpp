@@ -45,6 +45,7 @@ TEST_CASE("the longest throttling of all brokers is told") {
 TEST_CASE("a time that no broker waits is a day at most") {
     CHECK(broker_statistics(R"({"throttle":{"max":9223372036854775807}})").throttled == std::chrono::hours(24));
     CHECK(broker_statistics(R"({"throttle":{"max":-5}})").throttled == Duration::zero());
+    CHECK(broker_statistics(R"({"throttle":{"max":-66654775803685477}})").throttled == Duration::zero());
 }
 
 TEST_CASE("a document that is cut off says what it holds") {
