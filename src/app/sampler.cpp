@@ -49,7 +49,7 @@ void Sampler::run(const std::stop_token& stop) {
             client_.reset();
         }
         if (stop.stop_requested()) return;
-        wakeups_.sleep({}, {}, pause_after(sample_.load()));
+        wakeups_.sleep({}, {}, pause_after(sample_.get()));
     }
 }
 
@@ -81,7 +81,7 @@ void Sampler::take_sample() {
     for (const ModuleVersion& module : outbox.schema)
         if (module.module == "outbox") seen.schema_version = static_cast<std::uint32_t>(module.version);
     metrics_.sampled(seen);
-    sample_.store(std::move(sample));
+    sample_.set(std::move(sample));
 }
 
 }  // namespace outbox

@@ -3,12 +3,12 @@
 // start(), stop() and the destructor: the owner's thread. sample(): any thread, also before and after.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
 
+#include "app/published.hpp"
 #include "app/wakeups.hpp"
 #include "core/row.hpp"
 #include "postgres/client.hpp"
@@ -34,7 +34,7 @@ public:
         OutboxStatus outbox;
         double taken_at = 0;  // unix seconds
     };
-    std::shared_ptr<const Sample> sample() const { return sample_.load(); }  // null before the first
+    std::shared_ptr<const Sample> sample() const { return sample_.get(); }  // null before the first
 
 private:
     void run(const std::stop_token& stop);
@@ -46,7 +46,7 @@ private:
     Metrics& metrics_;
 
     std::unique_ptr<Client> client_;  // the sampler's thread only
-    std::atomic<std::shared_ptr<const Sample>> sample_;
+    Published<Sample> sample_;
 
     Wakeups wakeups_;
     std::jthread thread_;  // last: joined before the members it uses are destroyed

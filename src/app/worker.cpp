@@ -39,7 +39,7 @@ Worker::Worker(std::size_t index, WorkerSettings settings, WorkerIdentity identi
       observer_(index, metrics),
       random_(std::random_device{}()),
       relay_(settings_.relay, {message_bytes_max(settings_.kafka), random_()}),
-      troubles_(std::make_shared<const WorkerTroubles>(WorkerTroubles{"connecting", "connecting"})) {}
+      troubles_(WorkerTroubles{"connecting", "connecting"}) {}
 
 Worker::~Worker() {
     hurry();
@@ -61,7 +61,7 @@ void Worker::hurry() {
 }
 
 WorkerTroubles Worker::troubles() const {
-    return *troubles_.load();
+    return *troubles_.get();
 }
 
 void Worker::run() {
@@ -282,7 +282,7 @@ void Worker::step_drain(Instant now) {
 void Worker::trouble(std::string WorkerTroubles::*side, std::string text) {
     WorkerTroubles now = troubles();
     now.*side = std::move(text);
-    troubles_.store(std::make_shared<const WorkerTroubles>(std::move(now)));
+    troubles_.set(std::make_shared<const WorkerTroubles>(std::move(now)));
 }
 
 }  // namespace outbox

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/published.hpp"
 #include "app/wakeups.hpp"
 #include "app/worker_observer.hpp"
 #include "core/backoff.hpp"
@@ -136,7 +137,7 @@ private:
     std::atomic<std::uint64_t> turns_ = 0;
     std::atomic<std::int64_t> floor_ = 0;
     std::atomic<std::uint64_t> lanes_ = 0;
-    std::atomic<std::shared_ptr<const WorkerTroubles>> troubles_;
+    Published<WorkerTroubles> troubles_;
 
     Wakeups wakeups_;
     std::jthread thread_;  // last: joined before the members it uses are destroyed
