@@ -77,6 +77,7 @@ void Session::send_claim(const ReadRows& action, const Topics& topics, Instant n
     parameter(3) = action.topic ? topics[*action.topic].name : std::string();
     parameter(4).push_back(action.without_blocked ? '\1' : '\0');
     execute(Statement::lowest, 5);
+    // What is asked for is the same: the first four parameters stay as they are.
     wire::append_integer(parameter(4),
                          static_cast<std::int32_t>(std::min(action.payload_bytes_max, std::uint32_t{INT32_MAX})));
     parameter(5).push_back(action.without_blocked ? '\1' : '\0');

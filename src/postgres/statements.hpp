@@ -160,14 +160,12 @@ inline constexpr std::array statements{
         "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 ORDER BY id LIMIT $4::int8"},
     // The same while `low` lags behind: rows already in the window ($7, one bit per id from $6 on) are left out, and
     // topics ($8) and blocked keys whose rows have to wait, so that LIMIT is spent on new ones.
-    StatementText{
-        Statement::read_skipping, "read_skipping", "outbox.message",
-        OUTBOX_READ_COLUMNS
-        "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 AND "
-        "CASE WHEN id - $6::int8 < octet_length($7::bytea) * 8::int8 "
-        "THEN get_bit($7, (id - $6)::int4) = 0 ELSE true END AND topic <> ALL($8::text[]) "
-        "AND (NOT $9::bool OR NOT EXISTS (SELECT FROM outbox.blocked_key AS b WHERE b.topic = message.topic AND "
-        "b.key = message.key)) ORDER BY id LIMIT $4::int8"},
+    StatementText{Statement::read_skipping, "read_skipping", "outbox.message",
+                  OUTBOX_READ_COLUMNS
+                  "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 AND "
+                  "CASE WHEN id - $6::int8 < octet_length($7::bytea) * 8::int8 "
+                  "THEN get_bit($7, (id - $6)::int4) = 0 ELSE true END AND topic <> ALL($8::text[]) "
+                  "AND (NOT $9::bool OR " OUTBOX_NOT_BLOCKED ") ORDER BY id LIMIT $4::int8"},
     StatementText{Statement::read_topic, "read_topic", "outbox.message",
                   OUTBOX_READ_COLUMNS
                   "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 AND topic = $6::text "
