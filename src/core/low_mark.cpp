@@ -12,7 +12,7 @@ using namespace std::chrono_literals;
 constexpr Duration pause_min = 10ms;
 constexpr Duration pause_max = 100ms;
 // Where none of our rows arrive: the rows of other workers' lanes, alive and dead, must not be walked again and again.
-constexpr Duration pause_idle = 250ms;
+constexpr Duration pause_idle = 1s;
 
 bool contains(std::span<const Holder> holders, const Holder& one) {
     return std::find(holders.begin(), holders.end(), one) != holders.end();
