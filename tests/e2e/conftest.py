@@ -24,6 +24,13 @@ def pytest_configure():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """Lets fixtures see whether their test has failed."""
+    report = (yield).get_result()
+    item.failed = getattr(item, "failed", False) or report.failed
+
+
 @pytest.fixture(scope="session")
 def postgres_session():
     server = PostgresServer()
@@ -159,8 +166,9 @@ def load(database, topic):
 
 
 @pytest.fixture
-def relay_of(kafka, tmp_path):
-    """relay_of(database, settings={…}) makes a relay, not started yet; what still runs at the end is killed."""
+def relay_of(kafka, tmp_path, request):
+    """relay_of(database, settings={…}) makes a relay, not started yet; what still runs at the end is killed, and what
+    it said is shown when the test has failed."""
     made = []
 
     def make(database, settings=None, bootstrap=None, dsn=None):
@@ -171,6 +179,8 @@ def relay_of(kafka, tmp_path):
     for one in made:
         if one.running():
             one.kill()
+        if request.node.failed:
+            print(f"--- {one.directory}\n{one.log_text()[-20_000:]}")
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from harness.waiting import eventually
 class Seen:
     def __init__(self, event_id, key="k", topic="t"):
         self.event_id, self.key, self.topic = event_id, None if key is None else key.encode(), topic
+        self.partition, self.offset, self.timestamp_ms = 0, ord(event_id), 0
 
 
 A, B, C = (CommittedRow(number, name, "t", "k") for number, name in enumerate("abc", start=1))
@@ -51,7 +52,9 @@ def test_a_repeated_row_is_a_duplicate_and_keeps_the_order():
 
 
 def test_a_first_occurrence_after_a_later_row_of_its_key_is_reordered():
-    assert verify([A, B, C], [Seen("b"), Seen("a"), Seen("c")]).reordered == ["a"]
+    verdict = verify([A, B, C], [Seen("b"), Seen("a"), Seen("c")])
+    assert verdict.reordered == ["a"]
+    assert "1 of k, 0@97, came 0 ms after 2, @98" in str(verdict)
 
 
 def test_other_keys_other_topics_and_no_key_have_no_order():

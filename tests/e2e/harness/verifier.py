@@ -16,6 +16,7 @@ class Verdict:
     phantom: list = field(default_factory=list)     # event ids seen and not committed (or in the wrong topic)
     duplicates: list = field(default_factory=list)  # event ids seen again, once for every further time
     reordered: list = field(default_factory=list)   # event ids first seen after a later row of their key
+    passed: list = field(default_factory=list)      # the same in words: by which row, where and how much earlier
 
     def delivered_once_in_order(self):
         return not (self.lost or self.phantom or self.duplicates or self.reordered)
@@ -28,8 +29,8 @@ class Verdict:
         def sample(ids):
             return f"{len(ids)} {ids[:5]}" if ids else "0"
 
-        return (f"lost {sample(self.lost)}, phantom {sample(self.phantom)}, "
-                f"duplicates {sample(self.duplicates)}, reordered {sample(self.reordered)}")
+        return (f"lost {sample(self.lost)}, phantom {sample(self.phantom)}, duplicates {sample(self.duplicates)}, "
+                f"reordered {'; '.join([sample(self.reordered), *self.passed[:5]])}")
 
 
 def verify(committed, records, in_doubt=()):
@@ -51,9 +52,14 @@ def verify(committed, records, in_doubt=()):
         if row.key is None:
             continue  # no key, no order
         place = (row.topic, row.key)
-        if row.id < newest.get(place, 0):
+        later, its_record = newest.get(place, (0, None))
+        if row.id < later:
             verdict.reordered.append(row.event_id)
-        newest[place] = max(row.id, newest.get(place, 0))
+            verdict.passed.append(
+                f"{row.id} of {row.key}, {record.partition}@{record.offset}, came "
+                f"{record.timestamp_ms - its_record.timestamp_ms} ms after {later}, @{its_record.offset}")
+        else:
+            newest[place] = (row.id, record)
     verdict.lost = [row.event_id for row in committed if row.event_id not in seen]
     return verdict
 
