@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "kafka/delivery_error.hpp"
+#include "kafka/first_contact.hpp"
 #include "kafka/producer_conf.hpp"
 #include "kafka/record_headers.hpp"
 #include "kafka/secrets.hpp"
@@ -23,6 +24,17 @@ using KafkaQueue = std::unique_ptr<rd_kafka_queue_t, FreeWith<rd_kafka_queue_des
 using KafkaTopic = std::unique_ptr<rd_kafka_topic_t, FreeWith<rd_kafka_topic_destroy>>;
 using KafkaEvent = std::unique_ptr<rd_kafka_event_t, FreeWith<rd_kafka_event_destroy>>;
 using KafkaError = std::unique_ptr<rd_kafka_error_t, FreeWith<rd_kafka_error_destroy>>;
+
+constexpr std::string_view unproven = "acknowledged without an offset, by a partition that gave none before";
+
+// A number as librdkafka carries one to its reports.
+void* carried(std::size_t number) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): never followed
+    return reinterpret_cast<void*>(static_cast<std::uintptr_t>(number));
+}
+std::uint32_t number_in(const void* opaque) {
+    return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(opaque));
+}
 
 }  // namespace
 
@@ -50,6 +62,7 @@ struct Producer::State {
     State(const State&) = delete;
     State& operator=(const State&) = delete;
 
+    KafkaTopic& topic(TopicIndex index, std::string_view name);
     void on_deliveries(rd_kafka_event_t* event, ProducerReports& reports);
     void on_error(rd_kafka_event_t* event, ProducerReports& reports);
     void on_statistics(rd_kafka_event_t* event, ProducerReports& reports);
@@ -59,6 +72,7 @@ struct Producer::State {
     KafkaQueue queue;
     std::vector<KafkaTopic> topics;  // by TopicIndex
     RecordHeaders headers;
+    FirstContact first_contact;
     int wake_fd = -1;
     bool connected = false;
     bool fatal = false;
@@ -123,11 +137,22 @@ void Producer::ask_limits(TopicIndex topic, const std::string& name) {
     ask_topic_limits(state_->producer, state_->queue.get(), topic, name);
 }
 
+// Null where librdkafka refuses the name. Reports find the index again in the topic's opaque.
+KafkaTopic& Producer::State::topic(TopicIndex index, std::string_view name) {
+    const auto place = static_cast<std::size_t>(index);
+    if (place >= topics.size()) topics.resize(place + 1);
+    KafkaTopic& handle = topics[place];
+    if (!handle) {
+        rd_kafka_topic_conf_t* const conf = rd_kafka_default_topic_conf_dup(producer);
+        rd_kafka_topic_conf_set_opaque(conf, carried(place));
+        handle.reset(rd_kafka_topic_new(producer, std::string(name).c_str(), conf));
+        if (!handle) rd_kafka_topic_conf_destroy(conf);
+    }
+    return handle;
+}
+
 std::optional<Failure> Producer::publish(TopicIndex topic, const RowContent& row, Slot slot) {
-    const auto index = static_cast<std::size_t>(topic);
-    if (index >= state_->topics.size()) state_->topics.resize(index + 1);
-    KafkaTopic& handle = state_->topics[index];
-    if (!handle) handle.reset(rd_kafka_topic_new(state_->producer, std::string(row.topic).c_str(), nullptr));
+    const KafkaTopic& handle = state_->topic(topic, row.topic);
     if (!handle) return failure_from(rd_kafka_last_error());
 
     KafkaHeaders headers = state_->headers.of(row);
@@ -136,8 +161,7 @@ std::optional<Failure> Producer::publish(TopicIndex topic, const RowContent& row
     const std::string_view payload = row.payload.value_or(std::string_view{});
     const void* const key_bytes = row.key ? key.data() : nullptr;
     const void* const payload_bytes = row.payload ? payload.data() : nullptr;
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): never followed, only carried to the report and back
-    void* const opaque = reinterpret_cast<void*>(static_cast<std::uintptr_t>(slot));
+    void* const opaque = carried(static_cast<std::size_t>(slot));
     // The tags are written out: the RD_KAFKA_V_… macros are made of C casts.
     const rd_kafka_resp_err_t error = rd_kafka_producev(
         state_->producer, RD_KAFKA_VTYPE_RKT, handle.get(), RD_KAFKA_VTYPE_MSGFLAGS, int{RD_KAFKA_MSG_F_COPY},
@@ -153,12 +177,16 @@ std::optional<Failure> Producer::publish(TopicIndex topic, const RowContent& row
 
 void Producer::State::on_deliveries(rd_kafka_event_t* event, ProducerReports& reports) {
     while (const rd_kafka_message_t* message = rd_kafka_event_message_next(event)) {
-        const Slot slot{static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(message->_private))};
+        const Slot slot{number_in(message->_private)};
         // Persisted is what counts: an error beside it concerns the acknowledgement, not the record. And no error
         // without it is not enough to delete a row.
-        if (rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_PERSISTED) {
+        const bool persisted = rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_PERSISTED;
+        if (persisted && first_contact.proven(TopicIndex{number_in(rd_kafka_topic_opaque(message->rkt))},
+                                              message->partition, message->offset)) {
             reports.delivered.push_back(slot);
             on_connected();
+        } else if (persisted) {
+            reports.failed.push_back({slot, {FailureKind::in_doubt, "FIRST_CONTACT", unproven}, false});
         } else {
             reports.failed.push_back({slot, failure_from(message->err), false});
         }

@@ -441,4 +441,27 @@ TEST_CASE("a keyed row goes to the partition that Java producers choose") {
     }
 }
 
+// A broker that knows nothing of the producer takes whichever request comes first: the mock brokers always do.
+TEST_CASE("a first request that was turned down is not delivered because the second one was") {
+    MockCluster cluster;
+    cluster.create_topic("t", 2);
+    Publisher publisher(cluster.settings({{"batch.num.messages", "1"}}));
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("elsewhere", "d"), slot(9)));
+    REQUIRE(publisher.collect_reports(1));  // connected, with a producer id; "d" and "k" are of different partitions
+
+    cluster.delay_answers(500ms);
+    cluster.answer_produce({RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS});
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("first"), slot(0)));
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("second"), slot(1)));
+    REQUIRE(publisher.collect_reports(3));
+    CHECK(publisher.reports.delivered == std::vector{slot(9), slot(1)});
+    REQUIRE(publisher.reports.failed.size() == 1);
+    CHECK(publisher.reports.failed[0].slot == slot(0));
+    CHECK(publisher.reports.failed[0].failure.kind == FailureKind::in_doubt);
+
+    const std::vector<Record> records = cluster.consume("t", 2);
+    REQUIRE(records.size() == 2);  // librdkafka says delivered, and it is not there
+    CHECK(std::any_of(records.begin(), records.end(), [](const Record& record) { return record.value == "second"; }));
+}
+
 }  // namespace outbox
