@@ -12,7 +12,9 @@ using namespace std::chrono_literals;
 constexpr Duration pause_min = 10ms;
 constexpr Duration pause_max = 100ms;
 // Where none of our rows arrive: the rows of other workers' lanes, alive and dead, must not be walked again and again.
-constexpr Duration pause_idle = 1s;
+// Longer where none arrive at all.
+constexpr Duration pause_idle_min = 250ms;
+constexpr Duration pause_idle_max = 1s;
 
 bool contains(std::span<const Holder> holders, const Holder& one) {
     return std::find(holders.begin(), holders.end(), one) != holders.end();
@@ -42,6 +44,7 @@ void LowMark::resolve(std::span<const Holder> holders) {
 void LowMark::probe_answered(RowId high, std::span<const Holder> holders, Instant now) {
     probing_ = false;
     probed_ = true;
+    pause_idle_ = high > settled_ ? pause_idle_min : std::clamp(pause_idle_ * 2, pause_idle_min, pause_idle_max);
     bool progress = false;
     if (waiting_) {
         resolve(holders);
@@ -63,7 +66,7 @@ void LowMark::probe_answered(RowId high, std::span<const Holder> holders, Instan
                  [](const Holder& holder) { return holder.prepared; });
     pause_ = progress ? pause_min : std::min(std::max(pause_ * 2, pause_min), pause_max);
     probe_at_ = now + pause_;
-    probe_idle_at_ = now + pause_idle;
+    probe_idle_at_ = now + pause_idle_;
 }
 
 void LowMark::rows_read(RowId last, bool cut_short) {

@@ -67,6 +67,7 @@ private:
     Instant probe_at_{};
     Instant probe_idle_at_{};
     Duration pause_{};
+    Duration pause_idle_{};
 
     bool waiting_ = false;  // for holders_ to go, so that high_ is settled
     RowId high_;

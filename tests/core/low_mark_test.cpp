@@ -141,8 +141,12 @@ TEST_CASE("probes pause while nothing changes, and are rare when everything is s
     for (int i = 0; i < 9; ++i) probe(mark, 9, {live(1)});
     CHECK(mark.probe_at() == start + 100ms);
     probe(mark, 9, {});
+    CHECK(mark.probe_at() == start + 250ms);
+    for (int i = 0; i < 9; ++i) probe(mark, 9, {});
     CHECK(mark.probe_at() == start + 1s);
-    mark.rows_read(RowId{10}, false);
+    probe(mark, 10, {});
+    CHECK(mark.probe_at() == start + 250ms);
+    mark.rows_read(RowId{11}, false);
     CHECK(mark.probe_at() == start + 10ms);
 }
 
