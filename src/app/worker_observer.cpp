@@ -58,6 +58,7 @@ void WorkerObserver::answered(const Answer& answer, const Relay& relay, Instant 
                        refusing_ = false;
                        metrics_.rows_deleted(answer.rows, took);
                    },
+                   [&](const RowsMissed&) { metrics_.rows_deleted(answer.rows, took); },
                    [&](const RowsBuried&) { buried(took); }, [&](const DeleteRefused&) { refused(answer); },
                    [&](const BurialRefused&) {
                        burials_.pop_front();

@@ -100,6 +100,7 @@ struct Failed {
 };
 
 struct RowsDeleted {};    // the oldest DeleteRows under way has committed
+struct RowsMissed {};     // it has, but not all rows were where they lay: gone, or moved by an UPDATE
 struct DeleteRefused {};  // it has not, and may be tried again on this session: a deadlock, a time-out
 struct RowsBuried {};     // the oldest BuryRow under way has committed
 struct BurialRefused {};
@@ -178,8 +179,9 @@ struct Publish {
 struct DeleteRows {
     std::span<const RowId> ids;
     std::span<const EventId> event_ids;  // matched as well when not empty: ids may have been re-issued since the read
-    bool skip_locked = false;            // leave rows that others have claimed to them
-    bool ends_claim = false;             // and commit: the transaction that the last claim began
+    std::span<const std::uint64_t> places = {};  // where the rows lay when they were read: found without the index
+    bool skip_locked = false;                    // leave rows that others have claimed to them
+    bool ends_claim = false;                     // and commit: the transaction that the last claim began
 };
 
 struct EndClaim {};  // commit it: there is nothing to delete

@@ -66,6 +66,7 @@ public:
     void on(const Failed& event, Instant now);
     void on(const RowsDeleted&, Instant now);
     void on(const DeleteRefused&, Instant now);
+    void on(const RowsMissed&, Instant now);
     void on(const RowsBuried&, Instant now);
     void on(const BurialRefused&, Instant now);
     void on(const ControlRead& event, Instant now);

@@ -56,6 +56,7 @@ struct RowHead {
     EventId event_id{};
     std::int64_t created_at_us = 0;  // database clock, microseconds since 2000-01-01 UTC, as Postgres counts
     std::uint64_t key_hash = 0;      // of topic and key; 0: no key
+    std::uint64_t place = 0;         // where the database keeps it, in the adapter's terms; 0: unknown
     TopicIndex topic{};
     std::uint32_t bytes = 0;  // key + payload + headers, as they will be sent
     std::uint8_t lane = 0;

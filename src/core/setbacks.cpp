@@ -91,6 +91,12 @@ void Relay::on(const DeleteRefused&, Instant now) {
     try_later(deletes_, now);
 }
 
+void Relay::on(const RowsMissed&, Instant now) {
+    deletes_ = {};
+    window_.rows_missed();
+    acknowledged_at_ = std::min(acknowledged_at_, now);
+}
+
 void Relay::on(const BurialRefused&, Instant now) {
     window_.burial_refused();
     try_later(burials_, now);

@@ -35,8 +35,8 @@ Slot Window::admit(const RowHead& row, bool solo, Instant now) {
     free_.pop_back();
     touched_ = std::max(touched_, index(slot) + 1);
     slots_by_id_.insert(row.id, slot);
-    entries_[index(slot)] = {row.id,       row.event_id, row.created_at_us, now, row.topic,
-                             row.key_hash, row.bytes,    row.lane,          solo};
+    entries_[index(slot)] = {row.id,    row.event_id, row.place, row.created_at_us, now,
+                             row.topic, row.key_hash, row.bytes, row.lane,          solo};
     states_[index(slot)] = State::in_flight;
     guarded_[index(slot)] = false;
     ++lane_in_flight_[row.lane];
@@ -115,12 +115,16 @@ DeleteRows Window::take_deletes(bool guarded, std::size_t rows_max) {
 
     batch.ids.clear();
     batch.event_ids.clear();
+    batch.places.clear();
     for (const Slot slot : batch.slots) {
         states_[index(slot)] = State::deleting;
         batch.ids.push_back(entry(slot).id);
-        if (guarded) batch.event_ids.push_back(entry(slot).event_id);
+        if (guarded)
+            batch.event_ids.push_back(entry(slot).event_id);
+        else
+            batch.places.push_back(entry(slot).place);
     }
-    return {.ids = batch.ids, .event_ids = batch.event_ids};
+    return {.ids = batch.ids, .event_ids = batch.event_ids, .places = batch.places};
 }
 
 std::size_t Window::rows_deleting() const {
@@ -157,6 +161,11 @@ void Window::delete_refused() {
         states_[index(slot)] = State::acknowledged;
     }
     acknowledged_.insert(acknowledged_.begin(), batch.slots.begin(), batch.slots.end());
+}
+
+void Window::rows_missed() {
+    for (const Slot slot : deletes_[deletes_head_].slots) guarded_[index(slot)] = true;
+    delete_refused();
 }
 
 BuryRow Window::take_burial() {

@@ -29,6 +29,7 @@ public:
     struct Entry {
         RowId id;
         EventId event_id{};
+        std::uint64_t place = 0;
         std::int64_t created_at_us = 0;
         Instant admitted_at;
         TopicIndex topic{};
@@ -58,6 +59,7 @@ public:
     void let_go();
     std::size_t deleted();  // the oldest batch; how many rows that was
     void delete_refused();  // the oldest batch: its rows are acknowledged as before
+    void rows_missed();     // the same, and from now on they are deleted by id and event_id, wherever they are
     BuryRow take_burial();
     bool buried();          // the oldest burial; true: it was an isolation
     void burial_refused();  // the oldest burial: it is to be sent again
@@ -113,6 +115,7 @@ private:
         std::vector<Slot> slots;
         std::vector<RowId> ids;
         std::vector<EventId> event_ids;
+        std::vector<std::uint64_t> places;
     };
 
     struct Burial {
@@ -133,7 +136,7 @@ private:
     const std::uint64_t bytes_max_;
     std::vector<Entry> entries_;
     std::vector<State> states_;
-    std::vector<bool> guarded_;  // read on an earlier session, or by a claim that is over
+    std::vector<bool> guarded_;  // read on an earlier session, by a claim that is over, or missed where it lay
     std::vector<Slot> free_;
     IdMap slots_by_id_;
     std::vector<Slot> acknowledged_;

@@ -10,7 +10,7 @@ namespace outbox {
 namespace {
 
 // In the order of the reads' select list (statements.hpp).
-enum Column : int { id, lane, event_id, created_at, topic, key, payload, headers, payload_withheld, columns };
+enum Column : int { id, lane, event_id, created_at, topic, key, payload, headers, payload_withheld, place, columns };
 
 }  // namespace
 
@@ -38,6 +38,7 @@ void RowBatch::decode(QueryResult result, Topics& topics) {
         RowHead head;
         head.id = RowId{fields::int8(read, i, id)};
         head.lane = static_cast<std::uint8_t>(fields::int2(read, i, lane) & (lane_count - 1));
+        head.place = wire::place(fields::exactly(6, fields::text(read, i, place)));
         head.event_id = content.event_id;
         head.created_at_us = content.created_at_us;
         head.topic = topics.index_of(content.topic);

@@ -276,6 +276,7 @@ Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
             }
             answer.rows = std::strtoul(PQcmdTuples(results_.front().get()), nullptr, 10);
             answer.event = RowsDeleted{};
+            if (answer.rows < done.expected) answer.event = RowsMissed{};
             break;
         case Operation::end_claim:
             answer.event = ClaimEnded{};

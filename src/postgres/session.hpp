@@ -46,8 +46,8 @@ struct ClaimEnded {};  // EndClaim has
 
 struct Answer {
     std::variant<SessionOpened, LeasesRenewed, LanesAcquired, LanesReleased, FleetLeft, RowsRead, ProbeAnswered,
-                 RowsDeleted, DeleteRefused, RowsBuried, BurialRefused, ControlRead, BlockedKeysRead, CrashesRead,
-                 NoteTaken, ClaimEnded>
+                 RowsDeleted, RowsMissed, DeleteRefused, RowsBuried, BurialRefused, ControlRead, BlockedKeysRead,
+                 CrashesRead, NoteTaken, ClaimEnded>
         event;
     std::size_t rows = 0;              // rows that were read or deleted
     Duration took{};                   // from sending to the answer's arrival
@@ -112,6 +112,7 @@ private:
         LaneSet lanes{};
         Statement statement = Statement::settings;  // for error messages
         bool commits = false;                       // a second sync follows: the claim's end
+        std::size_t expected = 0;                   // rows to delete at their places
     };
 
     void connect_next(Instant now);
@@ -125,6 +126,7 @@ private:
     void send_note(Statement statement, Instant now);
     void execute(Statement statement, std::size_t parameters);
     void sync(UnderWay under_way);
+    static std::optional<RowId> append_bitmap(std::string& bits, const DeleteRows& action);
     void commit();
     void flush();
     void send_claim(const ReadRows& action, const Topics& topics, Instant now);

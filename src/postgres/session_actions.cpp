@@ -9,6 +9,12 @@
 
 namespace outbox {
 
+namespace {
+
+constexpr std::uint64_t bitmap_bytes_max = 128 * 1024;
+
+}  // namespace
+
 void Session::send(const RenewLeases& action, Instant now) {
     name_worker(0);
     wire::append_integer(parameter(1), std::chrono::duration_cast<std::chrono::milliseconds>(lease_ttl_).count());
@@ -102,14 +108,42 @@ void Session::send(const Probe&, Instant now) {
 }
 
 void Session::send(const DeleteRows& action, Instant now) {
-    const bool guarded = !action.event_ids.empty();
-    wire::append_array(parameter(0), action.ids);
-    if (guarded) wire::append_array(parameter(1), action.event_ids);
-    const Statement guarding = action.skip_locked ? Statement::delete_unlocked : Statement::delete_events;
-    const Statement statement = guarded ? guarding : Statement::delete_ids;
-    execute(statement, guarded ? 2 : 1);
-    sync({.operation = Operation::remove, .sent_at = now, .statement = statement, .commits = action.ends_claim});
+    UnderWay deletion{.operation = Operation::remove, .sent_at = now, .commits = action.ends_claim};
+    if (!action.event_ids.empty()) {
+        wire::append_array(parameter(0), action.ids);
+        wire::append_array(parameter(1), action.event_ids);
+        deletion.statement = action.skip_locked ? Statement::delete_unlocked : Statement::delete_events;
+        execute(deletion.statement, 2);
+    } else if (const auto base = append_bitmap(parameter(1), action); base) {
+        wire::append_places(parameter(0), action.places);
+        wire::append_integer(parameter(2), base->value);
+        deletion.statement = Statement::delete_places;
+        deletion.expected = action.ids.size();
+        execute(deletion.statement, 3);
+    } else {
+        wire::append_array(parameter(0), action.ids);
+        deletion.statement = Statement::delete_ids;
+        execute(deletion.statement, 1);
+    }
+    sync(deletion);
     if (action.ends_claim) commit();
+}
+
+// The ids as a bitmap, one bit each from the lowest on, which is returned: what lies at a place has to be one of them.
+// None where the places are not known, or the ids too far apart for a bitmap.
+std::optional<RowId> Session::append_bitmap(std::string& bits, const DeleteRows& action) {
+    if (action.places.empty() || std::count(action.places.begin(), action.places.end(), std::uint64_t{0}) > 0)
+        return std::nullopt;
+    const auto [lowest, highest] = std::minmax_element(action.ids.begin(), action.ids.end());
+    const auto bytes = static_cast<std::uint64_t>(highest->value - lowest->value) / 8 + 1;
+    if (bytes > bitmap_bytes_max) return std::nullopt;
+    bits.assign(bytes, '\0');
+    for (const RowId id : action.ids) {
+        const auto bit = static_cast<std::uint64_t>(id.value - lowest->value);
+        // get_bit() of Postgres counts bits within a byte from the least significant one.
+        bits[bit / 8] = static_cast<char>(static_cast<unsigned char>(bits[bit / 8]) | (1U << (bit % 8)));
+    }
+    return *lowest;
 }
 
 void Session::send(const EndClaim&, Instant now) {

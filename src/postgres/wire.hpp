@@ -2,6 +2,7 @@
 // Source: the send and recv functions of each type (src/backend/utils/adt/{int8,uuid,arrayfuncs}.c). Any thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -39,11 +40,14 @@ inline EventId uuid(const char* bytes) {
 
 template <class Integer>
 void append_integer(std::string& out, Integer value) {
-    for (std::size_t shift = sizeof(Integer) * 8; shift > 0; shift -= 8)
-        out.push_back(static_cast<char>((static_cast<std::uint64_t>(value) >> (shift - 8)) & 0xFFU));
+    std::array<char, sizeof(Integer)> bytes{};
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+        bytes[i] = static_cast<char>((static_cast<std::uint64_t>(value) >> ((bytes.size() - 1 - i) * 8)) & 0xFFU);
+    out.append(bytes.data(), bytes.size());
 }
 
 inline constexpr std::uint32_t int8_oid = 20;
+inline constexpr std::uint32_t tid_oid = 27;
 inline constexpr std::uint32_t uuid_oid = 2950;
 inline constexpr std::uint32_t text_oid = 25;
 
@@ -68,6 +72,20 @@ inline void append_array(std::string& out, std::span<const EventId> ids) {
     for (const EventId& id : ids) {
         append_integer(out, static_cast<std::int32_t>(id.size()));
         for (const std::uint8_t byte : id) out.push_back(static_cast<char>(byte));
+    }
+}
+
+// A row's ctid as one number: its block, then its place within the block.
+inline std::uint64_t place(const char* tid) {
+    return std::uint64_t{read_big_endian<std::uint32_t>(tid)} << 16U | read_big_endian<std::uint16_t>(tid + 4);
+}
+
+inline void append_places(std::string& out, std::span<const std::uint64_t> places) {
+    append_array_header(out, tid_oid, places.size());
+    for (const std::uint64_t place : places) {
+        append_integer(out, std::int32_t{6});
+        append_integer(out, static_cast<std::int32_t>(place >> 16U));
+        append_integer(out, static_cast<std::int16_t>(place & 0xFFFFU));
     }
 }
 

@@ -32,6 +32,24 @@ TEST_CASE("conformance: a delete takes exactly the ids it names") {
     CHECK(database->rows() == Ids{1, 3, 4, 6});
 }
 
+TEST_CASE("conformance: what does not lie where it was read is told, and the rest is deleted") {
+    const auto database = with_rows(3);
+    const auto one = database->connect(1);
+    const auto two = database->connect(2);
+    const Reply read = database->ask(one, everything());
+    std::vector<RowId> ids;
+    std::vector<std::uint64_t> places;
+    for (const RowHead& head : read.heads) {
+        ids.push_back(head.id);
+        places.push_back(head.place);
+    }
+    CHECK(remove(*database, two, {RowId{2}}).deleted == 1);
+    const Reply missed = database->ask(one, DeleteRows{ids, {}, places});
+    CHECK(missed.what == "rows missed");
+    CHECK(missed.deleted == 2);
+    CHECK(database->rows().empty());
+}
+
 TEST_CASE("conformance: to delete a row twice is to delete it once") {
     const auto database = with_rows(3);
     const auto one = database->connect(1);

@@ -61,7 +61,7 @@ Reply reply_of(const Event& event) {
             [&](const ProbeAnswered& it) {
                 reply = {.what = "probe", .high = it.high, .holders = {it.holders.begin(), it.holders.end()}};
             },
-            [&](const RowsDeleted&) { reply.what = "deleted"; },
+            [&](const RowsDeleted&) { reply.what = "deleted"; }, [&](const RowsMissed&) { reply.what = "rows missed"; },
             [&](const DeleteRefused&) { reply.what = "delete refused"; },
             [&](const RowsBuried&) { reply.what = "buried"; },
             [&](const BurialRefused&) { reply.what = "burial refused"; },

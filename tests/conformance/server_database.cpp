@@ -105,7 +105,7 @@ Reply ServerDatabase::receive(Session session) {
         while (true) {
             if (const auto answer = on.session.next_answer(on.topics, boot_now())) {
                 Reply reply = reply_of(answer->event);
-                if (reply.what == "deleted") reply.deleted = answer->rows;
+                if (reply.what == "deleted" || reply.what == "rows missed") reply.deleted = answer->rows;
                 for (RowHead& row : reply.heads) row.created_at_us = 0;
                 for (const Holder& holder : reply.holders)
                     reply.holding.push_back(holders_.at({holder.transaction, holder.prepared}));

@@ -76,6 +76,26 @@ TEST_CASE("bytes count while a row is in flight, the row until it is deleted") {
     CHECK(window.rows() == 0);
 }
 
+TEST_CASE("rows that were missed where they lay are deleted by id and event id the next time") {
+    Window window(10, 10'000);
+    RowHead head = row(7);
+    head.place = 70;
+    const Slot slot = window.admit(head, false, start);
+    window.acknowledge(slot);
+    const DeleteRows first = window.take_deletes(10);
+    CHECK(first.event_ids.empty());
+    REQUIRE(first.places.size() == 1);
+    CHECK(first.places[0] == 70);
+    window.rows_missed();
+    CHECK(window.rows_acknowledged() == 1);
+    const DeleteRows second = window.take_deletes(10);
+    CHECK(vector_of(second.ids) == std::vector{RowId{7}});
+    CHECK(second.event_ids.size() == 1);
+    CHECK(second.places.empty());
+    CHECK(window.deleted() == 1);
+    CHECK(window.rows() == 0);
+}
+
 TEST_CASE("only acknowledged rows are deleted, by exact ids") {
     Window window(10, 10'000);
     std::vector<Slot> slots;

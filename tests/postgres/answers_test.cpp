@@ -37,7 +37,7 @@ std::string integer(Integer value) {
     return bytes;
 }
 
-// id, lane, event_id, created_at, topic, key, payload, headers, payload_withheld
+// id, lane, event_id, created_at, topic, key, payload, headers, payload_withheld, place
 Values row() {
     return {integer(std::int64_t{7}),
             integer(std::int16_t{5}),
@@ -47,7 +47,8 @@ Values row() {
             "k",
             "payload",
             "\1{}",
-            std::nullopt};
+            std::nullopt,
+            std::string("\0\0\0\1\0\2", 6)};
 }
 
 void decode(const Values& values) {
@@ -68,7 +69,8 @@ TEST_CASE("a row of other types is refused and never taken for something else") 
     const std::vector<std::pair<std::size_t, std::optional<std::string>>> wrong{
         {0, std::nullopt},          {0, "1234567"}, {1, integer(std::int32_t{5})},
         {2, std::string(15, '\1')}, {3, "12345"},   {4, std::nullopt},
-        {7, std::nullopt},          {7, ""},        {8, "123"}};
+        {7, std::nullopt},          {7, ""},        {8, "123"},
+        {9, std::nullopt},          {9, "1234"}};
     for (const auto& [column, value] : wrong) {
         CAPTURE(column);
         Values values = row();

@@ -131,6 +131,7 @@ TEST_CASE("a missing grant names the table and the statement that gives it") {
         driver.ask<CrashesRead>(ReadCrashes{});
         driver.ask<NoteTaken>(ForgetCrashes{});
         driver.ask<RowsDeleted>(DeleteRows{std::vector{head.id}, {}});
+        driver.ask<RowsMissed>(DeleteRows{std::vector{head.id}, {}, std::vector{head.place}});
         driver.ask<RowsDeleted>(DeleteRows{std::vector{head.id}, std::vector{head.event_id}});
         driver.ask<LanesReleased>(ReleaseLanes{LaneSet::all()});
         driver.ask<FleetLeft>(LeaveFleet{});
@@ -199,6 +200,47 @@ TEST_CASE("more than the socket's buffers hold goes through in both directions")
         driver.expect<RowsDeleted>();
         driver.expect<RowsBuried>();
     }
+}
+
+TEST_CASE("rows are deleted where they lay, and missed where they do not lie any more") {
+    const PostgresDatabase database;
+    Client client = database.connect();
+    insert(client, 4);
+    SessionDriver driver(database.settings());
+    driver.ask<RowsRead>(SessionDriver::everything());
+    const auto heads = driver.session.rows().heads();
+    REQUIRE(heads.size() == 4);
+    std::vector<RowId> ids;
+    std::vector<EventId> event_ids;
+    std::vector<std::uint64_t> places;
+    for (const RowHead& head : heads.first(3)) {
+        ids.push_back(head.id);
+        event_ids.push_back(head.event_id);
+        places.push_back(head.place);
+    }
+    const RowId last = heads[3].id;
+    const std::uint64_t last_place = heads[3].place;
+    const auto left = [&] {
+        const Rows rows =
+            client.execute("SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), '') FROM outbox.message");
+        return rows.text(0, 0);
+    };
+    client.execute(R"(UPDATE outbox.message SET headers = '{"moved": "yes"}' WHERE id = 2)");
+    client.execute("DELETE FROM outbox.message WHERE id = 3");
+
+    driver.ask<RowsMissed>(DeleteRows{ids, {}, places});
+    CHECK(left() == "2 4");
+    driver.ask<RowsDeleted>(DeleteRows{ids, event_ids});
+    CHECK(left() == "4");
+    // Another row than the one that was read lies there.
+    driver.ask<RowsMissed>(DeleteRows{std::vector{RowId{3}}, {}, std::vector{last_place}});
+    driver.ask<RowsMissed>(DeleteRows{std::vector{RowId{last.value + 100}}, {}, std::vector{last_place}});
+    CHECK(left() == "4");
+    // Ids too far apart for a bitmap are looked up, as is a row whose place is not known.
+    driver.ask<RowsDeleted>(
+        DeleteRows{std::vector{last, RowId{last.value + (1 << 21)}}, {}, std::vector{last_place, last_place}});
+    CHECK(left().empty());
+    driver.ask<RowsDeleted>(DeleteRows{std::vector{last}, {}, std::vector{std::uint64_t{0}}});
 }
 
 TEST_CASE("between actions no transaction is open") {

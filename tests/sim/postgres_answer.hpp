@@ -24,8 +24,8 @@ struct PostgresAnswer {
     ~PostgresAnswer() = default;
 
     std::variant<SessionOpened, LeasesRenewed, LanesAcquired, LanesReleased, FleetLeft, RowsRead, ProbeAnswered,
-                 RowsDeleted, DeleteRefused, RowsBuried, BurialRefused, ControlRead, BlockedKeysRead, CrashesRead,
-                 NoteTaken>
+                 RowsDeleted, RowsMissed, DeleteRefused, RowsBuried, BurialRefused, ControlRead, BlockedKeysRead,
+                 CrashesRead, NoteTaken>
         event;
     std::vector<RowHead> heads{};
     std::vector<MessageRow> rows{};  // what `heads` are the heads of: by these the broker gets them

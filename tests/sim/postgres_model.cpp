@@ -85,6 +85,7 @@ void PostgresModel::send(SessionId id, const Action& action, const Topics& topic
     if (const auto* rows = std::get_if<DeleteRows>(&action)) {
         command.ids.assign(rows->ids.begin(), rows->ids.end());
         command.event_ids.assign(rows->event_ids.begin(), rows->event_ids.end());
+        command.places.assign(rows->places.begin(), rows->places.end());
         if (!rows->event_ids.empty() && rows->event_ids.size() != rows->ids.size())
             violation("a delete names more ids than events, or fewer");
     }
@@ -224,6 +225,7 @@ void PostgresModel::complete(RowHead& head, const MessageRow& row, Topics& topic
     head.key_hash = row.key < 0 ? 0 : key_hash(head.topic, key);
     head.bytes = row.payload_bytes + static_cast<std::uint32_t>(key.size()) + 2;  // headers: {}
     head.lane = row.lane;
+    head.place = row.place;
 }
 
 }  // namespace outbox::sim

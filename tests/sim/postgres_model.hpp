@@ -65,7 +65,9 @@ public:
     void close_reader(ReaderId reader);
     void vacuum();  // removes the dead rows that nobody's snapshot needs
     std::size_t dead_rows() const { return dead_.size(); }
-    void lock_messages(bool locked) { messages_locked_ = locked; }  // deletes, burials and inserts wait; reads do not
+    // Deletes, burials and inserts wait; reads do not. As where a table is rewritten, all rows lie elsewhere
+    // afterwards.
+    void lock_messages(bool locked);
     void lock_lanes(LaneSet lanes) { locked_lanes_ = lanes; }  // acquisitions skip these, renewals and releases wait
 
     // ---- operators ----
@@ -115,6 +117,7 @@ private:
         Instant sent_at{};
         std::vector<RowId> ids{};
         std::vector<EventId> event_ids{};
+        std::vector<std::uint64_t> places{};
         std::vector<std::uint8_t> known{};
         std::vector<TopicName> without{};
         std::optional<TopicName> topic{};

@@ -214,6 +214,11 @@ MessageRow* PostgresModel::committed(RowId id, const EventId& event) {
     return event == EventId{} || event == event_id(found->event) ? &*found : nullptr;
 }
 
+void PostgresModel::lock_messages(bool locked) {
+    messages_locked_ = locked;
+    for (MessageRow& row : messages_) ++row.place;
+}
+
 PostgresModel::Answer PostgresModel::remove(SessionId session, const Command& command) {
     constexpr WriterId doomed = UINT64_MAX;
     Undo& undo = log(Undo::Kind::statement);
@@ -222,6 +227,7 @@ PostgresModel::Answer PostgresModel::remove(SessionId session, const Command& co
         if (guarded && i >= command.event_ids.size()) break;
         MessageRow* const row = committed(command.ids[i], EventId{});
         if (row == nullptr || (guarded && event_id(row->event) != command.event_ids[i])) continue;
+        if (!command.places.empty() && row->place != command.places[i]) continue;
         undo.removed.push_back(*row);
         gone(*row, EventHistory::State::deleted, session);
         row->writer = doomed;
@@ -229,6 +235,7 @@ PostgresModel::Answer PostgresModel::remove(SessionId session, const Command& co
     if (!undo.removed.empty()) std::erase_if(messages_, [](const MessageRow& row) { return row.writer == doomed; });
     Answer answer;
     answer.event = RowsDeleted{};
+    if (!command.places.empty() && undo.removed.size() < command.ids.size()) answer.event = RowsMissed{};
     answer.deleted = undo.removed.size();
     return answer;
 }

@@ -38,6 +38,7 @@ struct MessageRow {
     std::uint32_t payload_bytes = 0;
     std::uint8_t lane = 0;
     bool long_key = false;
+    std::uint64_t place = 1;  // where it lies: another number after a rewrite of the table
 };
 
 inline constexpr std::int64_t long_ago_us = INT64_MIN;  // '-infinity'
