@@ -13,15 +13,16 @@ namespace outbox::bench {
 
 int kafka_half(const Options& options) {
     const RelaySettings settings;
-    Producer producer({{{"bootstrap.servers", options.bootstrap}}, {}}, settings);
+    Producer producer({{{"bootstrap.servers", options.bootstrap}, {"compression.type", options.compression}}, {}},
+                      settings);
     Wakeups wakeups;
     ProducerReports reports;
-    const std::string payload(options.payload_bytes, 'x');
+    const std::vector<std::string> contents = payloads(options.payload_bytes);
     std::vector<std::string> keys;
     keys.reserve(10'000);
     for (int i = 0; i < 10'000; ++i) keys.push_back("key-" + std::to_string(i));
     RowContent row{
-        .topic = options.topic, .key = {}, .payload = payload, .headers = "{}", .event_id = {}, .created_at_us = 0};
+        .topic = options.topic, .key = {}, .payload = {}, .headers = "{}", .event_id = {}, .created_at_us = 0};
 
     while (!producer.connected()) {
         wakeups.sleep({}, {producer.descriptor(), POLLIN}, std::chrono::milliseconds(100));
@@ -36,6 +37,7 @@ int kafka_half(const Options& options) {
         for (std::uint32_t i = 0;
              i < settings.batch_rows && sent < options.rows && sent - delivered < settings.in_flight_rows; ++i) {
             row.key = keys[sent % keys.size()];
+            row.payload = contents[sent % contents.size()];
             if (producer.publish(TopicIndex{}, row, Slot{})) break;
             ++sent;
         }

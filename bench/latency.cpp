@@ -60,46 +60,98 @@ private:
     Kafka kafka_;
 };
 
+// Rows of one transaction: $2 of them, numbered from $1 on.
 std::string insert_statement(const Options& options) {
-    return "INSERT INTO outbox.message (topic, key, payload) VALUES ('" + options.topic +
-           "', 'key-' || ($1::text::int8 % 10000), convert_to(rpad($1::text, " + std::to_string(options.payload_bytes) +
-           ", ' '), 'UTF8'))";
+    if (!options.insert.empty()) return options.insert;
+    return "INSERT INTO outbox.message (topic, key, payload) SELECT '" + options.topic +
+           "', 'key-' || (n % 10000), convert_to(rpad(n::text, " + std::to_string(options.payload_bytes) +
+           ", ' '), 'UTF8') FROM generate_series($1::text::int8, $1::text::int8 + $2::text::int8 - 1) AS n";
 }
 
-void print_percentiles(std::vector<double> milliseconds) {
-    std::sort(milliseconds.begin(), milliseconds.end());
-    const auto at = [&](double part) {
-        return milliseconds[std::min(milliseconds.size() - 1,
-                                     static_cast<std::size_t>(part * static_cast<double>(milliseconds.size())))];
+// The first number in the payload, which may stand in JSON.
+std::uint64_t row_number(const rd_kafka_message_t& message) {
+    const std::string payload(static_cast<const char*>(message.payload), message.len);
+    return std::stoull(payload.substr(std::min(payload.size(), payload.find_first_of("0123456789"))));
+}
+
+// Sessions that insert in turn, each transaction at its time.
+class Writers {
+public:
+    explicit Writers(const Options& options) : committed_(options.rows) {
+        for (std::uint32_t i = 0; i < options.writers; ++i) results_.emplace_back();
+        for (std::uint32_t i = 0; i < options.writers; ++i)
+            threads_.emplace_back([this, options, i](const std::stop_token& stop) { write(options, i, stop); });
+    }
+
+    // When the row's COMMIT returned; waits, as a record may overtake COMMIT's answer.
+    Instant::rep committed(std::uint64_t row) const {
+        Instant::rep at = 0;
+        while ((at = committed_[row].load(std::memory_order_acquire)) == 0) std::this_thread::yield();
+        return at;
+    }
+
+    // What the writers saw, when all of them are through.
+    std::string report(const Options& options) {
+        for (std::jthread& thread : threads_) thread.join();
+        std::vector<double> all;
+        Instant end{};
+        for (const Result& result : results_) {
+            all.insert(all.end(), result.milliseconds.begin(), result.milliseconds.end());
+            end = std::max(end, result.end);
+        }
+        const double seconds = std::chrono::duration<double>(end - begin_.load()).count();
+        return R"("inserted_per_second": )" + std::to_string(static_cast<double>(options.rows) / seconds) +
+               R"(, "insert": {)" + percentiles(std::move(all)) + "}";
+    }
+
+private:
+    struct Result {
+        std::vector<double> milliseconds;
+        Instant end{};
     };
-    std::cout << R"({"rows": )" << milliseconds.size() << R"(, "p50_ms": )" << at(0.5) << R"(, "p90_ms": )" << at(0.9)
-              << R"(, "p99_ms": )" << at(0.99) << R"(, "p999_ms": )" << at(0.999) << R"(, "max_ms": )"
-              << milliseconds.back() << "}\n";
-}
 
-}  // namespace
-
-int latency(const Options& options) {
-    Consumer consumer(options);
-    // When each row's COMMIT returned; written by the writer before the reader can need it, 0 until then.
-    std::vector<std::atomic<Instant::rep>> committed(options.rows);
-    std::jthread writer([&](const std::stop_token& stop) {
+    void write(const Options& options, std::uint32_t writer, const std::stop_token& stop) {
         Client client({options.dsn, std::nullopt}, "bench", Role::app);
         const std::string statement = insert_statement(options);
         // A topic's first records wait for metadata and a connection; that is not what is measured here. Rows numbered
         // past the end warm everything up, and are passed over by the reader.
-        for (std::uint64_t i = 0; i < warm_up_rows; ++i) client.execute(statement, {std::to_string(options.rows + i)});
+        for (std::uint64_t i = writer; i < warm_up_rows; i += options.writers)
+            client.execute(statement, {std::to_string(options.rows + i), "1"});
         std::this_thread::sleep_for(std::chrono::seconds(2));
-        const Instant begin = boot_now();
-        for (std::uint64_t i = 0; i < options.rows && !stop.stop_requested(); ++i) {
-            const Instant due = begin + std::chrono::nanoseconds(1'000'000'000 * i / options.rows_per_second);
-            const Instant now = boot_now();
-            if (due > now) std::this_thread::sleep_for(due - now);
-            client.execute(statement, {std::to_string(i)});
-            committed[i].store(boot_now().time_since_epoch().count(), std::memory_order_release);
+        Instant unset{};
+        begin_.compare_exchange_strong(unset, boot_now());
+        const std::uint64_t each = options.rows_per_transaction;
+        Result& result = results_[writer];
+        for (std::uint64_t i = writer * each; i < options.rows && !stop.stop_requested(); i += options.writers * each) {
+            const Instant due = begin_.load() + std::chrono::nanoseconds(1'000'000'000 * i / options.rows_per_second);
+            std::this_thread::sleep_for(due - boot_now());
+            const Instant asked = boot_now();
+            const std::uint64_t count = std::min(each, options.rows - i);
+            client.execute(statement, {std::to_string(i), std::to_string(count)});
+            result.end = boot_now();
+            result.milliseconds.push_back(std::chrono::duration<double, std::milli>(result.end - asked).count());
+            for (std::uint64_t row = i; row < i + count; ++row)
+                committed_[row].store(result.end.time_since_epoch().count(), std::memory_order_release);
         }
-    });
+    }
 
+    std::vector<std::atomic<Instant::rep>> committed_;
+    std::atomic<Instant> begin_{Instant{}};
+    std::vector<Result> results_;
+    std::vector<std::jthread> threads_;
+};
+
+}  // namespace
+
+int insert_latency(const Options& options) {
+    Writers writers(options);
+    std::cout << "{" << writers.report(options) << "}\n";
+    return 0;
+}
+
+int latency(const Options& options) {
+    Consumer consumer(options);
+    Writers writers(options);
     std::vector<double> milliseconds;
     const Instant deadline = boot_now() + std::chrono::seconds(60 + options.rows / options.rows_per_second);
     while (milliseconds.size() < options.rows) {
@@ -107,14 +159,14 @@ int latency(const Options& options) {
         const Message message = consumer.poll(100);
         if (!message || message->err != RD_KAFKA_RESP_ERR_NO_ERROR) continue;
         const Instant::rep received = boot_now().time_since_epoch().count();
-        const auto row = std::stoull(std::string(static_cast<const char*>(message->payload), message->len));
+        const std::uint64_t row = row_number(*message);
         if (row >= options.rows) continue;
-        Instant::rep at = 0;
-        while ((at = committed[row].load(std::memory_order_acquire)) == 0)
-            std::this_thread::yield();  // it overtook COMMIT's answer
-        milliseconds.push_back(static_cast<double>(std::max<Instant::rep>(received - at, 0)) * 1e-6);
+        const Instant::rep waited = std::max<Instant::rep>(received - writers.committed(row), 0);
+        milliseconds.push_back(static_cast<double>(waited) * 1e-6);
     }
-    print_percentiles(std::move(milliseconds));
+    const std::string written = writers.report(options);
+    std::cout << R"({"rows": )" << options.rows << ", " << percentiles(std::move(milliseconds)) << ", " << written
+              << "}\n";
     return 0;
 }
 
