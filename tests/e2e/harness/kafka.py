@@ -90,6 +90,14 @@ class _Administration:
         # The controller knows it at once, the broker's metadata a little later.
         eventually(lambda: len(self.leaders(name)) == partitions, what=f"topic {name} has leaders")
 
+    def create_topics(self, names, partitions):
+        """Many at once; none of them may be there."""
+        body = struct.pack(">i", len(names))
+        body += b"".join(_string(name) + struct.pack(">ihii", partitions, 1, 0, 0) for name in names)
+        self._request(_CREATE_TOPICS, 2, body + struct.pack(">i?", 60_000, False))
+        eventually(lambda: all(len(self.leaders(name)) == partitions for name in names[:: len(names) - 1]), 60,
+                   f"{names[0]} … {names[-1]} have leaders")
+
     def delete_topic(self, name):
         body = struct.pack(">i", 1) + _string(name) + struct.pack(">i", 10_000)
         self._check("delete", name, self._request(_DELETE_TOPICS, 1, body), _UNKNOWN_TOPIC)

@@ -1,0 +1,1 @@
+"""The steps of the benchmark: one file measures one thing."""
