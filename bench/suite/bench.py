@@ -65,6 +65,7 @@ class Bench:
         self.rows = rows
         self.quick = quick  # only to see that everything works: the figures mean nothing
         self._serial = itertools.count(1)
+        self._relays = []
         self.postgres = PostgresServer({"shared_buffers": "'1GB'", "max_wal_size": "'8GB'", "fsync": "on",
                                         "checkpoint_timeout": "'30min'",
                                         "shared_preload_libraries": "'pg_stat_statements'"})
@@ -90,6 +91,7 @@ class Bench:
         return self
 
     def close(self):
+        self.end_relays()
         try:
             self.kafka.remove()
         finally:
@@ -163,9 +165,17 @@ class Bench:
             cursor.execute("CHECKPOINT")
 
     def relay(self, compression="none", **tables):
-        return Relay(self.relay_dsn, self.kafka.bootstrap,
-                     {"kafka": {"compression.type": compression}, "log": {"level": "info"}, **tables},
-                     self.kafka.directory)
+        self._relays.append(Relay(self.relay_dsn, self.kafka.bootstrap,
+                                  {"kafka": {"compression.type": compression}, "log": {"level": "info"}, **tables},
+                                  self.kafka.directory))
+        return self._relays[-1]
+
+    def end_relays(self):
+        """Those that a step which failed has left behind."""
+        for relay in self._relays:
+            if relay.running():
+                relay.kill()
+        self._relays = []
 
     def drain(self, relays, rows=None, started=None, also=False):
         """Starts the relays, or calls `started` where they run, and waits until all rows are delivered and deleted:
