@@ -19,7 +19,8 @@ _TOPIC_ALREADY_EXISTS = 36
 _UNKNOWN_TOPIC = 3
 # Of the protocol's ACLs: kind of resource, kind of name, operations, permissions.
 _TOPIC, _LITERAL, _ANY, _ALL, _WRITE, _DENY, _ALLOW = 2, 3, 1, 2, 4, 2, 3
-_CREATE_TOPICS, _DELETE_TOPICS, _ELECT_LEADERS, _ALTER_CLIENT_QUOTAS = 19, 20, 43, 49
+_LIST_OFFSETS, _CREATE_TOPICS, _DELETE_TOPICS, _ELECT_LEADERS, _ALTER_CLIENT_QUOTAS = 2, 19, 20, 43, 49
+_LATEST = -1
 
 
 def newer_librdkafka():
@@ -178,6 +179,17 @@ class KafkaBroker(_Broker, _Administration):
     @property
     def proxied(self):
         return f"127.0.0.1:{self.proxy.port}"
+
+    def end_of(self, topic, partitions):
+        """The sum of its partitions' ends: how many messages it has ever taken."""
+        body = struct.pack(">ii", -1, 1) + _string(topic) + struct.pack(">i", partitions)
+        body += b"".join(struct.pack(">iq", partition, _LATEST) for partition in range(partitions))
+        answer = self._request(_LIST_OFFSETS, 1, body)
+        # number of topics, the name, number of partitions; then of each its number, error, a timestamp, the offset
+        ends = list(struct.iter_unpack(">ihqq", answer[4 + len(_string(topic)) + 4:]))
+        if len(ends) != partitions or any(error for _, error, _, _ in ends):
+            raise RuntimeError(f"the broker does not say where {topic} ends: {ends}")
+        return sum(end for _, _, _, end in ends)
 
     @property
     def tls(self):
