@@ -93,6 +93,10 @@ void Session::pump(Instant now) {
     flush();
 }
 
+void Session::read_ahead() {
+    static_cast<void>(PQconsumeInput(connection_.get()));  // pump() will say what is wrong
+}
+
 // That the connection broke is seen before what the server said last is read, and the latter says why.
 PostgresError Session::broken() {
     for (int ends = 0; ends < 2;) {

@@ -64,6 +64,7 @@ public:
     int descriptor() const;
     short wanted() const;    // what poll(2) should wait for
     void pump(Instant now);  // call when poll(2) says so, and when deadline() has passed
+    void read_ahead();       // takes what has arrived off the socket, so that the server can go on; fails never
     Instant deadline() const;
     Instant waiting_since() const { return under_way_.empty() ? never : under_way_.front().sent_at; }
 
