@@ -20,9 +20,9 @@ constexpr Backoff session_backoff{100ms, 5s};
 constexpr Duration session_trial = 2s;              // a session that breaks sooner has not mended anything
 constexpr Duration answer_patience = 5s;            // an answer that takes longer is worth a word
 constexpr std::uint32_t refusals_worth_a_word = 3;  // deletes refused in a row before readiness tells
-constexpr Duration nap_max = 1s;          // the loop turns at least this often, so that its progress can be watched
+constexpr Duration nap_max = 1s;  // the loop turns at least this often, so that its progress can be watched
 constexpr std::size_t read_ahead_every = 256;  // rows published
-constexpr Duration leave_allowance = 2s;  // after the drain deadline: for the last deletes and the release
+constexpr Duration leave_allowance = 2s;       // after the drain deadline: for the last deletes and the release
 constexpr Duration floor_interval = 1s;
 
 double seconds(Duration duration) {
