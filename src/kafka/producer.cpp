@@ -145,8 +145,7 @@ KafkaTopic& Producer::State::topic(TopicIndex index, std::string_view name) {
     if (!handle) {
         rd_kafka_topic_conf_t* const conf = rd_kafka_default_topic_conf_dup(producer);
         rd_kafka_topic_conf_set_opaque(conf, carried(place));
-        handle.reset(rd_kafka_topic_new(producer, std::string(name).c_str(), conf));
-        if (!handle) rd_kafka_topic_conf_destroy(conf);
+        handle.reset(rd_kafka_topic_new(producer, std::string(name).c_str(), conf));  // owns conf, also when it fails
     }
     return handle;
 }
