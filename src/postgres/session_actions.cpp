@@ -11,7 +11,7 @@ namespace outbox {
 
 namespace {
 
-constexpr std::uint64_t bitmap_bytes_max = 128 * 1024;
+constexpr std::uint64_t bitmap_bytes_max = std::uint64_t{128} * 1024;
 
 }  // namespace
 
