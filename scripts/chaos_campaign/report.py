@@ -1,6 +1,8 @@
-"""The table: one line per kind of fault that came alone, one for the rounds in which several overlapped."""
+"""The table: one line per kind of fault that came alone, one for the rounds in which several overlapped, and one for those
+before the first fault."""
 from chaos_campaign.schedule import KINDS
 
+NONE = "none, at the start"
 TOGETHER = "several at once"
 HEADS = ("fault", "rounds", "events", "lost", "phantom", "reordered", "duplicated", "allowed", "fault lasted", "longest stall",
          "until read")
@@ -10,10 +12,10 @@ MARK = "<!-- the table: scripts/chaos --markdown writes it -->"
 
 
 def rows(outcomes):
-    """In the order of KINDS, sums but for the two times, of which the longest counts."""
+    """In the order of KINDS, sums but for the times, of which the longest counts."""
     lines = {}
     for outcome in outcomes:
-        name = outcome.kinds[0] if len(outcome.kinds) == 1 else TOGETHER
+        name = outcome.kinds[0] if len(outcome.kinds) == 1 else TOGETHER if outcome.kinds else NONE
         line = lines.setdefault(name, {"fault": name, **dict.fromkeys(SUMS, 0),
                                        **dict.fromkeys(TIMES, 0.0)})
         line["rounds"] += 1
@@ -21,7 +23,7 @@ def rows(outcomes):
             line[column] += getattr(outcome, column)
         for column in TIMES:
             line[column] = max(line[column], getattr(outcome, column))
-    return [lines[name] for name in (*KINDS, TOGETHER) if name in lines]
+    return [lines[name] for name in (NONE, *KINDS, TOGETHER) if name in lines]
 
 
 def injected(outcomes):

@@ -71,10 +71,10 @@ class Round:
     @property
     def seconds(self):
         """How long its faults last; all else takes what it takes."""
-        return max(fault.after + fault.lasts for fault in self.faults)
+        return max((fault.after + fault.lasts for fault in self.faults), default=0.0)
 
     def __str__(self):
-        return f"round {self.number}: {self.relays} relays; " + "; ".join(map(str, self.faults))
+        return f"round {self.number}: {self.relays} relays; " + ("; ".join(map(str, self.faults)) or "no fault")
 
 
 def schedule(seed, kinds):

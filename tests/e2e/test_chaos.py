@@ -132,13 +132,15 @@ def outcome(number, *kinds, **figures):
     return Outcome(Round(number, 2, tuple(Fault(kind, 0.0, 1.0, 0, 0) for kind in kinds)), **figures)
 
 
-OUTCOMES = [outcome(1, "relay-kill", events=1000, duplicated=3, allowed=1000, stall=2.5, unread=2.6, lasted=5.0),
+OUTCOMES = [outcome(0, events=100, stall=1.25),
+            outcome(1, "relay-kill", events=1000, duplicated=3, allowed=1000, stall=2.5, unread=2.6, lasted=5.0),
             outcome(2, "relay-kill", events=500, lost=1, stall=1.5, lasted=6.0),
             outcome(3, "failover", "delay", events=10, reordered=2)]
 
 
-def test_the_table_adds_up_a_kind_that_came_alone_and_takes_the_longest_times():
-    alone, together = report.rows(OUTCOMES)
+def test_the_table_adds_up_a_kind_that_came_alone_or_none_and_takes_the_longest_times():
+    calm, alone, together = report.rows(OUTCOMES)
+    assert (calm["fault"], calm["rounds"], calm["events"], calm["stall"]) == (report.NONE, 1, 100, 1.25)
     assert alone == {"fault": "relay-kill", "rounds": 2, "events": 1500, "lost": 1, "phantom": 0, "reordered": 0,
                      "duplicated": 3, "allowed": 1000, "lasted": 6.0, "stall": 2.5, "unread": 2.6}
     assert (together["fault"], together["rounds"], together["reordered"]) == (report.TOGETHER, 1, 2)
