@@ -82,6 +82,10 @@ public:
     bool throttling = false;
     std::function<void(const Record&, std::uint32_t topic)> persisted;  // called for each record appended
     std::function<void(std::uint32_t broker)> broker_changed;
+    // Called for each event of a batch that is turned down with others behind it, which may get into the log before:
+    // librdkafka sends those on, and the relay cannot help it. It sees to it that rows a broker may well reject go
+    // alone.
+    std::function<void(std::uint64_t event)> overtaken;
 
 private:
     struct Sequence {

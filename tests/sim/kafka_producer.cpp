@@ -23,6 +23,10 @@ constexpr Failure broken{FailureKind::fatal, "_FATAL", "the model's producer fai
 constexpr Failure purged{FailureKind::in_doubt, "_PURGE_QUEUE", "purged"};
 constexpr Failure purged_in_flight{FailureKind::in_doubt, "_PURGE_INFLIGHT", "purged in flight"};
 
+bool turns_down(Produced produced) {
+    return produced == Produced::rejected || produced == Produced::denied || produced == Produced::unknown_topic;
+}
+
 }  // namespace
 
 KafkaProducer::KafkaProducer(KafkaCluster& cluster, Schedule& schedule, Random random, Traits traits, std::uint64_t id,
@@ -262,6 +266,7 @@ void KafkaProducer::arrive(const std::shared_ptr<Wire>& wire, const std::shared_
                                 self->arrive(wire, request, broker, generation);
                             });
     cluster_.arrive(broker, *request, [self = shared_from_this(), request, broker, generation](Produced produced) {
+        if (turns_down(produced)) self->tell_overtaken(*request);
         if (self->dead_) return;
         Connection& back = self->connections_[broker];
         back.last_answer =
@@ -332,14 +337,22 @@ void KafkaProducer::answered(std::uint32_t broker, std::uint32_t generation,
     pump_in(produced == Produced::not_leader || produced == Produced::out_of_order ? Duration(100ms) : Duration(100us));
 }
 
+// At once, whether or not the answer is ever seen: its process may be dead, or stand still.
+void KafkaProducer::tell_overtaken(const ProduceRequest& request) {
+    const Partition& partition = partition_of(request.topic, request.partition);
+    const bool others_behind = dead_ || !partition.unsent.empty() || !partition.returned.empty() ||
+                               std::any_of(partition.batches.begin(), partition.batches.end(),
+                                           [&](const Batch& one) { return one.request->sequence > request.sequence; });
+    if (!others_behind) return;
+    for (const Record& record : request.records) cluster_.overtaken(record.event);
+}
+
 void KafkaProducer::turned_down(Partition& partition, std::size_t place, const Failure& failure) {
     const Batch batch = std::move(partition.batches[place]);
     partition.batches.erase(partition.batches.begin() + static_cast<std::ptrdiff_t>(place));
-    const bool overtaken = place < partition.batches.size() || !partition.unsent.empty() || !partition.returned.empty();
-    for (std::size_t i = 0; i < batch.slots.size(); ++i) {
+    for (std::size_t i = 0; i < batch.slots.size(); ++i)
         fail(batch.slots[i], batch.request->records[i], failure, batch.attempts > 1);
-        if (overtaken) reports_.overtaken.push_back(batch.request->records[i].event);
-    }
+    tell_overtaken(*batch.request);
     if (traits_.fatal_on_gap && place < partition.batches.size()) return fail_fatally();
     draining_ = true;
 }

@@ -22,9 +22,6 @@ struct ProducerReports {
     std::vector<Slot> delivered;
     std::vector<FailedRow> failed;
     std::vector<std::uint64_t> in_doubt;  // events that may get into the log twice by this
-    // Events of batches that were turned down with others behind them, which get into the log before: librdkafka sends
-    // those on, and the relay cannot help it. It sees to it that rows a broker may well reject go alone.
-    std::vector<std::uint64_t> overtaken;
     std::vector<TopicLimitsRead> limits;
     bool all_brokers_down = false;
     bool throttled = false;
@@ -118,6 +115,7 @@ private:
     void time_out(const std::shared_ptr<const ProduceRequest>& request, std::uint32_t broker, std::uint32_t generation);
     void answered(std::uint32_t broker, std::uint32_t generation, const std::shared_ptr<const ProduceRequest>& request,
                   Produced produced);
+    void tell_overtaken(const ProduceRequest& request);
     void turned_down(Partition& partition, std::size_t place, const Failure& failure);
     void send_anew(Partition& partition, std::size_t place);
     void fail(Slot slot, const Record& record, const Failure& failure, bool in_doubt);

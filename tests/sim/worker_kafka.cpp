@@ -30,7 +30,6 @@ void Worker::serve_producer(Instant now) {
     ++done_;
     producer_->collect(reports_);
     for (const std::uint64_t event : reports_.in_doubt) world_.ledger.may_come_again(event);
-    for (const std::uint64_t event : reports_.overtaken) world_.ledger.may_be_overtaken(event);
     for (const Slot slot : reports_.delivered) acknowledged(slot);
     for (const FailedRow& row : reports_.failed) {
         trace("row ", relay_.window().entry(row.slot).id.value, " failed: ", row.failure.code);

@@ -62,6 +62,7 @@ World::World(const Scenario& scenario, std::ostream* trace)
         if (trace_ != nullptr) this->trace("event " + std::to_string(record.event) + " is in the log");
         ledger_.persisted(record.event, topic);
     };
+    cluster_.overtaken = [this](std::uint64_t event) { ledger_.may_be_overtaken(event); };
     cluster_.broker_changed = [this](std::uint32_t broker) {
         for (Worker* const worker : living())
             if (worker->producer() != nullptr) worker->producer()->broker_changed(broker);
