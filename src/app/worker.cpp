@@ -22,6 +22,7 @@ constexpr Duration answer_patience = 5s;            // an answer that takes long
 constexpr std::uint32_t refusals_worth_a_word = 3;  // deletes refused in a row before readiness tells
 constexpr Duration nap_max = 1s;  // the loop turns at least this often, so that its progress can be watched
 constexpr std::size_t read_ahead_every = 256;  // rows published
+constexpr Duration stream_pause = 300us;       // between two looks at a large answer
 constexpr Duration leave_allowance = 2s;       // after the drain deadline: for the last deletes and the release
 constexpr Duration floor_interval = 1s;
 
@@ -73,8 +74,7 @@ void Worker::run() {
             turn(woken, now);
             turns_.fetch_add(1, std::memory_order_relaxed);
             if (end_ != WorkerEnd::running) break;
-            woken = wakeups_.sleep({session_ ? session_->descriptor() : -1, session_ ? session_->wanted() : short{0}},
-                                   {producer_ ? producer_->descriptor() : -1, POLLIN}, nap(boot_now()));
+            woken = sleep(boot_now());
         }
     } catch (const SchemaNewer& error) {
         log(LogLevel::error, "schema_newer", error.what());
@@ -105,6 +105,18 @@ void Worker::turn(Wakeups::Woken woken, Instant now) {
         floor_.store(relay_.floor().value, std::memory_order_relaxed);
         floor_at_ = now + floor_interval;
     }
+}
+
+Wakeups::Woken Worker::sleep(Instant now) {
+    Wakeups::Source session;
+    if (session_) session = {session_->descriptor(), session_->wanted()};
+    Wakeups::Source producer;
+    if (producer_) producer = {producer_->descriptor(), POLLIN};
+    if (!session_ || !session_->streaming(now)) return wakeups_.sleep(session, producer, nap(now));
+    session.wanted = 0;
+    Wakeups::Woken woken = wakeups_.sleep(session, producer, std::min(nap(now), stream_pause));
+    woken.session = true;
+    return woken;
 }
 
 Duration Worker::nap(Instant now) const {

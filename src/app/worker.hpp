@@ -64,6 +64,7 @@ public:
 private:
     void run();
     void turn(Wakeups::Woken woken, Instant now);
+    Wakeups::Woken sleep(Instant now);
     Duration nap(Instant now) const;
 
     void open_session(Instant now);

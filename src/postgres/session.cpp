@@ -23,6 +23,10 @@ constexpr Duration statement_timeout(Duration lease_ttl) {
 }
 constexpr Duration answer_grace = 3s;
 
+// An answer of so many rows is worth more than one look, and comes soon or not at all.
+constexpr std::size_t large_read = 1000;
+constexpr Duration stream_patience = 100ms;
+
 const StatementText& text_of(Statement statement) {
     return statements[static_cast<std::size_t>(statement)];
 }
@@ -75,6 +79,12 @@ int Session::descriptor() const {
 short Session::wanted() const {
     if (connecting_) return connect_wants_;
     return static_cast<short>(flush_pending_ ? POLLIN | POLLOUT : POLLIN);
+}
+
+bool Session::streaming(Instant now) const {
+    if (!reads_are_large_ || flush_pending_ || under_way_.empty()) return false;
+    const UnderWay& awaited = under_way_.front();
+    return awaited.operation == Operation::read && now < awaited.sent_at + stream_patience;
 }
 
 Instant Session::deadline() const {
@@ -241,6 +251,7 @@ std::int64_t Session::int8_at(std::size_t result, int column) const {
 RowsRead Session::rows_read(const UnderWay& done, Topics& topics) {
     rows_.decode(std::move(results_.back()), topics);
     RowsRead read{.rows = rows_.heads()};
+    reads_are_large_ = read.rows.size() >= std::max(done.expected, large_read);
     if (done.statement == Statement::claim && PQntuples(results_[1].get()) > 0) read.lowest = RowId{int8_at(1, 0)};
     return read;
 }

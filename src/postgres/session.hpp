@@ -65,6 +65,9 @@ public:
     short wanted() const;    // what poll(2) should wait for
     void pump(Instant now);  // call when poll(2) says so, and when deadline() has passed
     void read_ahead();       // takes what has arrived off the socket, so that the server can go on; fails never
+    // A large answer is probably under way: whoever looks at it now and then, and not for each piece that arrives,
+    // takes much more of it at once, and lets the server write on.
+    bool streaming(Instant now) const;
     Instant deadline() const;
     Instant waiting_since() const { return under_way_.empty() ? never : under_way_.front().sent_at; }
 
@@ -113,7 +116,7 @@ private:
         LaneSet lanes{};
         Statement statement = Statement::settings;  // for error messages
         bool commits = false;                       // a second sync follows: the claim's end
-        std::size_t expected = 0;                   // rows to delete at their places
+        std::size_t expected = 0;                   // rows to delete at their places, or to read at most
     };
 
     void connect_next(Instant now);
@@ -152,6 +155,7 @@ private:
     HostFailures host_failures_;
     std::optional<PostgresError> last_words_;  // the server's, when it ended an idle session
     std::deque<UnderWay> under_way_;
+    bool reads_are_large_ = false;      // the last one brought many rows, and all it might
     std::vector<QueryResult> results_;  // of the oldest operation under way
     std::array<std::string, 9> parameters_;
     RowBatch rows_;

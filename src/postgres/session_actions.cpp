@@ -72,7 +72,7 @@ void Session::send(const ReadRows& action, const Topics& topics, Instant now) {
         parameter(parameters++).push_back(action.without_blocked ? '\1' : '\0');
     }
     execute(statement, parameters);
-    sync({.operation = Operation::read, .sent_at = now, .statement = statement});
+    sync({.operation = Operation::read, .sent_at = now, .statement = statement, .expected = action.limit});
 }
 
 void Session::send_claim(const ReadRows& action, const Topics& topics, Instant now) {
@@ -91,7 +91,7 @@ void Session::send_claim(const ReadRows& action, const Topics& topics, Instant n
     parameter(7).assign(action.known.begin(), action.known.end());
     wire::append_integer(parameter(8), std::int64_t{action.limit});
     execute(Statement::claim, 9);
-    sync({.operation = Operation::read, .sent_at = now, .statement = Statement::claim});
+    sync({.operation = Operation::read, .sent_at = now, .statement = Statement::claim, .expected = action.limit});
 }
 
 void Session::name_topics(std::size_t index, std::span<const TopicIndex> named, const Topics& topics) {

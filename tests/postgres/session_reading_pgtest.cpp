@@ -218,6 +218,33 @@ TEST_CASE("a payload above the read's limit is withheld and its size comes along
     CHECK(driver.ask<RowsRead>(read).rows[0].payload_withheld);
 }
 
+TEST_CASE("rows are streaming while a read is awaited that follows a large one, which brought all it might") {
+    const PostgresDatabase database;
+    Client client = database.connect();
+    insert(client, 3000);
+    SessionDriver driver(database.settings());
+    const auto streams_after = [&](std::uint32_t limit) {
+        ReadRows read = SessionDriver::everything();
+        read.limit = limit;
+        driver.ask<RowsRead>(read);
+        CHECK_FALSE(driver.session.streaming(testing::boot_now()));  // nothing is awaited
+        driver.send(Probe{});
+        CHECK_FALSE(driver.session.streaming(testing::boot_now()));  // nothing large
+        driver.expect<ProbeAnswered>();
+        const Instant sent_at = testing::boot_now();
+        driver.session.send(read, driver.topics, sent_at);
+        const bool streams = driver.session.streaming(sent_at);
+        CHECK_FALSE(
+            driver.session.streaming(sent_at + std::chrono::milliseconds(100)));  // what is late is not streaming
+        driver.expect<RowsRead>();
+        return streams;
+    };
+    CHECK(streams_after(2000));
+    CHECK_FALSE(streams_after(500));
+    CHECK_FALSE(streams_after(5000));
+    CHECK(streams_after(1000));
+}
+
 TEST_CASE("a probe tells the last id drawn, committed or not") {
     const PostgresDatabase database;
     Client client = database.connect();
