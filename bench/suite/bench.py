@@ -232,7 +232,7 @@ class Bench:
             count = sum(map(delivered, relays)) - before
             if count > 0:
                 samples.append((time.monotonic(), count))
-            time.sleep(0.02)
+            time.sleep(0.1)
         return samples
 
     def _rows_updated(self):

@@ -114,7 +114,8 @@ def _peers(steps, plots):
             for label, relay, peer, seconds in groups]
     note = steps.get("debezium", {}).get("not_the_same_work", "")
     return f"""Rows of 200 B. The *plain loop* (bench/plain_loop.cpp) is what can be written in a hundred lines when nothing may go wrong: one
-thread reads and produces, and deletes by exact ids on a second session. The *textbook* relay (bench/textbook.cpp) locks a batch with
+thread reads and produces, and deletes by exact ids on a second session; it and the relay went by turns, and the middle of three counts.
+The *textbook* relay (bench/textbook.cpp) locks a batch with
 SKIP LOCKED, publishes, waits, deletes and commits. Both use the relay's settings of librdkafka. Debezium's backlog was written with
 so many rows a transaction. {note}
 
