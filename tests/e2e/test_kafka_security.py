@@ -1,6 +1,7 @@
 """TLS and logins against a real broker: what is right gets through, what is wrong is refused with a reason, and what is
 mended in a file takes effect without a restart."""
 import json
+import os
 
 import pytest
 
@@ -59,6 +60,13 @@ def told_nothing_of(relay, *secrets):
         assert secret not in told
 
 
+def verified(relay, database, topic, environment=None):
+    """A short run of `verify`, as the application, with the relay's settings for Kafka."""
+    return relay.command("verify", "--set", f"postgres.dsn={database.dsn('outbox_app')}", "--topic", topic,
+                         "--rate", "200", "--duration", "1s", "--timeout", "10s",
+                         env={**os.environ, **(environment or {})})
+
+
 def ends_well(relay, writers, database, kafka, topic):
     finish(relay, writers.finish(), database, Consumer(kafka.bootstrap), topic, writers.in_doubt())
 
@@ -105,6 +113,19 @@ def test_a_login_by_certificate(relay, kafka, database, load, topic):
     ends_well(one, load(writers=2, keys=100, transactions=50, rows=20), database, kafka, topic)
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+def test_verify_reads_back_over_tls_with_a_login(relay, kafka, database, topic, password_file, mechanism):
+    environment = newer_librdkafka() if mechanism.startswith("SCRAM") else None
+    one = relay(by_password(kafka, password_file, mechanism)).start(environment=environment).wait_ready()
+    done = verified(one, database, topic, environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "seen        0:" not in done.stdout
+    assert "0 lost, 0 phantom, 0 reordered, 0 duplicated" in done.stdout
+    assert done.stdout.endswith("kept\n")
+    assert kafka.password not in done.stdout + done.stderr
+    assert one.stop() == 0
+
+
 # --- what is wrong ---
 
 def test_a_broker_that_has_another_hosts_certificate_gets_nothing(relay, kafka, database, topic):
@@ -144,6 +165,18 @@ def test_a_wrong_password_is_refused_until_the_file_is_mended(relay, kafka, data
     one.wait_ready()
     assert len(one.log(event="credentials_changed")) == 1
     ends_well(one, writers, database, kafka, topic)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+def test_verify_with_a_wrong_password_says_so(relay, kafka, database, topic, password_file, mechanism):
+    environment = newer_librdkafka() if mechanism.startswith("SCRAM") else None
+    password_file.write_text("not-the-password")
+    done = verified(relay(by_password(kafka, password_file, mechanism)), database, topic, environment)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert f"cannot read the topic {topic}" in done.stderr
+    assert "uthentication" in done.stderr
+    assert "not-the-password" not in done.stdout + done.stderr
+    assert database.backlog() == 0
 
 
 # --- what changes ---
