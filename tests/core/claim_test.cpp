@@ -111,6 +111,50 @@ TEST_CASE("what Kafka does not take in time is let go, stays known, and is delet
     CHECK(world.published.size() == 7);
 }
 
+TEST_CASE("rows that come when their claim was held for long enough are left to others") {
+    RelayWorld world(settings());
+    world.start();
+    world.prove("orders");
+    const std::size_t claims = world.claims;
+    while (world.claims == claims) {
+        world.now += 1ms;
+        world.act();
+        while (world.claims == claims && (world.execute() || world.answer())) {
+        }
+    }
+    world.insert_many(4);
+    world.now += hold;  // Postgres is slow
+    world.answer_all();
+    CHECK(world.relay.window().rows() == 0);
+    CHECK_FALSE(world.relay.claim().open());
+    CHECK(world.published.size() == 1);
+    world.run_for(1s);
+    CHECK(world.problems() == "");
+    CHECK(world.drained_dry());
+    CHECK(world.published.size() == 5);
+}
+
+TEST_CASE("the end of a claim deletes nothing that an earlier one let go") {
+    RelayWorld world(settings());
+    world.start();
+    world.prove("orders");
+    world.prove("stuck");
+    world.stick("stuck");
+    world.insert_many(4, {.topic = "stuck"});
+    world.run_for(4s);
+    CHECK(world.relay.window().rows_in_flight() == 4);
+    CHECK(world.relay.window().rows_claimed() == 0);
+    world.broker_latency = 100ms;
+    world.insert_many(8);
+    world.run_for(50ms);
+    CHECK(world.relay.window().rows_claimed() == 8);
+    world.unstick("stuck");
+    world.run_for(15s);
+    CHECK(world.problems() == "");
+    CHECK(world.drained_dry());
+    CHECK(world.guarded_deletes > 0);
+}
+
 TEST_CASE("no claim is open while the cluster is down") {
     RelayWorld world(settings());
     world.start();
@@ -148,6 +192,25 @@ TEST_CASE("a drain ends the claim, deletes what it published and leaves") {
     CHECK(world.published.size() == world.persisted.size());
 }
 
+TEST_CASE("a claim is over when its session is lost") {
+    RelayWorld world(settings());
+    world.start();
+    world.prove("orders");
+    world.broker_up = false;
+    world.insert_many(8);
+    world.run_for(100ms);
+    REQUIRE(world.relay.window().rows_claimed() == 8);
+    world.lose_session();
+    CHECK_FALSE(world.relay.claim().open());
+    CHECK(world.relay.window().rows_claimed() == 0);
+    world.broker_up = true;
+    world.open_session();
+    world.run_for(1s);
+    CHECK(world.problems() == "");
+    CHECK(world.drained_dry());
+    CHECK(world.published.size() == 9);
+}
+
 TEST_CASE("a topic that is stuck costs the others one claim, not more") {
     RelayWorld world(settings());
     world.start();
@@ -162,6 +225,28 @@ TEST_CASE("a topic that is stuck costs the others one claim, not more") {
     CHECK_FALSE(world.relay.low_mark().lags());  // nor does it hold the mark: reads would walk what died above its rows
     world.unstick("stuck");
     world.run_for(15s);
+    CHECK(world.problems() == "");
+    CHECK(world.drained_dry());
+}
+
+TEST_CASE("a topic that catches up waits for a row that somebody else has claimed") {
+    RelayWorld world(settings());
+    world.start();
+    world.prove("orders");
+    world.prove("stuck");
+    world.stick("stuck");
+    world.insert_many(4, {.topic = "stuck"});
+    world.run_for(4s);
+    REQUIRE(world.relay.topics().parked().size() == 1);
+    world.insert_many(4, {.topic = "stuck"});
+    const RowId theirs{world.last_id - 2};
+    world.locked.insert(theirs);
+    world.unstick("stuck");
+    world.run_for(15s);
+    REQUIRE(world.table.size() == 1);
+    CHECK(world.table.contains(theirs.value));
+    world.locked.clear();  // given back
+    world.run_for(5s);     // sooner than a sweep
     CHECK(world.problems() == "");
     CHECK(world.drained_dry());
 }

@@ -252,7 +252,8 @@ private:
     }
 
     Answer run_delete(const Command& command, const DeleteRows& rows) {
-        if (!rows.ends_claim && !rows.skip_locked) shared_.violation("waits for the locks of others");
+        if (!rows.ends_claim && (!rows.skip_locked || command.event_ids.empty()))
+            shared_.violation("waits for the locks of others");
         for (std::size_t i = 0; i < command.ids.size(); ++i) {
             const auto found = shared_.table.find(command.ids[i].value);
             if (found == shared_.table.end()) continue;

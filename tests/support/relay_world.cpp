@@ -90,6 +90,7 @@ void RelayWorld::lose_session() {
     commands_.clear();
     answers_.clear();
     claimed_at_.reset();
+    claimed_.clear();
 }
 
 bool RelayWorld::execute() {
@@ -166,7 +167,10 @@ RelayWorld::Answer RelayWorld::run(const Command& command) {
                                  },
                                  [&](const Publish&) -> Answer { return {Left{}}; },
                                  [&](const DeleteRows&) { return run_delete(command); },
-                                 [&](const EndClaim&) -> Answer { return {Noted{}}; },
+                                 [&](const EndClaim&) -> Answer {
+                                     claimed_.clear();
+                                     return {Noted{}};
+                                 },
                                  [&](const BuryRow& burial) { return run_burial(burial); },
                                  [&](const ReadControl&) { return run_control(); },
                                  [&](const ReadBlockedKeys&) { return run_blocked_keys(); },
@@ -282,7 +286,8 @@ RelayWorld::Answer RelayWorld::run_read(const Command& command, const ReadRows& 
         if (std::any_of(command.without.begin(), command.without.end(), is_its_topic)) continue;
         if (read.without_blocked && blocked_keys.contains({row.row.topic, row.row.key})) continue;
         if (read.claim) lowest = std::min(lowest, row.id);
-        if (is_known(command.known, read.known_base, row.id)) continue;
+        if (is_known(command.known, read.known_base, row.id) || (read.claim && locked.contains(row.id))) continue;
+        if (read.claim) claimed_.insert(row.id);
         answer.rows.push_back({.id = row.id,
                                .event_id = row.event_id,
                                .key_hash = hash_of(row.row),
@@ -296,7 +301,18 @@ RelayWorld::Answer RelayWorld::run_read(const Command& command, const ReadRows& 
     return answer;
 }
 
+// A claim's end deletes what the claim holds; whatever else is deleted may be locked by another worker.
+void RelayWorld::look_at_delete(const Command& command) {
+    const auto& rows = std::get<DeleteRows>(command.action);
+    if (!rows.ends_claim && (!rows.skip_locked || command.event_ids.empty()))
+        violation("waits for the locks of others", command.ids.front());
+    for (const RowId id : command.ids)
+        if (rows.ends_claim && !claimed_.contains(id)) violation("deleted without its lock", id);
+    if (rows.ends_claim) claimed_.clear();
+}
+
 RelayWorld::Answer RelayWorld::run_delete(const Command& command) {
+    if (claims_rows()) look_at_delete(command);
     if (refused()) return {DeleteRefused{}};
     deleted.insert(deleted.end(), command.ids.begin(), command.ids.end());
     if (!command.event_ids.empty()) ++guarded_deletes;
@@ -492,6 +508,7 @@ void RelayWorld::crash(std::size_t rows_persisted) {
     answers_.clear();
     session_ = producer_ = false;
     claimed_at_.reset();
+    claimed_.clear();
     ++processes_;
     if (!noted.empty()) attempts.insert(attempts.begin(), {noted.front(), noted.back(), processes_});
     noted.clear();

@@ -115,6 +115,7 @@ public:
     std::vector<RowId> deleted;   // asked for by executed statements
     std::size_t guarded_deletes = 0;
     std::size_t claims = 0;
+    std::set<RowId> locked;   // by claims of other workers
     Duration held_longest{};  // a claim
     std::vector<std::string> violations;
     std::array<Owner, lane_count> owners{};
@@ -165,6 +166,7 @@ private:
     void persist(const Row& row);
     void violation(const std::string& what, RowId id);
     void look_at_claim(const Action& action);
+    void look_at_delete(const Command& command);
     bool claims_rows() const { return settings_.relay.claim == ClaimMode::rows; }
 
     RelayWorldSettings settings_;
@@ -189,6 +191,7 @@ private:
     bool session_ = false;
     bool producer_ = false;
     std::optional<Instant> claimed_at_;  // a claim is open since
+    std::set<RowId> claimed_;            // what it holds
 };
 
 }  // namespace outbox
