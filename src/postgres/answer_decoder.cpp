@@ -40,12 +40,13 @@ ProbeAnswered AnswerDecoder::probe(RowId high, const pg_result* holders) {
     return {high, holders_};
 }
 
-ControlRead AnswerDecoder::control(const pg_result* state, QueryResult paused_topics) {
-    fields::require_shape(state, 5, 1);
-    fields::require_shape(paused_topics.get(), 1);
-    named_ = std::move(paused_topics);
+ControlRead AnswerDecoder::control(QueryResult result) {
+    fields::require_shape(result.get(), 6, 1);
+    control_ = std::move(result);
+    const pg_result* const state = control_.get();
     paused_topics_.clear();
-    for (int i = 0; i < PQntuples(named_.get()); ++i) paused_topics_.push_back(fields::text(named_.get(), i, 0));
+    for (int i = 0; i < PQntuples(state); ++i)
+        if (const auto topic = fields::nullable_text(state, i, 5)) paused_topics_.push_back(*topic);
     ControlRead control;
     control.revision = fields::int8(state, 0, 0);
     control.paused = fields::boolean(state, 0, 1);

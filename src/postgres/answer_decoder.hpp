@@ -15,13 +15,13 @@ class AnswerDecoder {
 public:
     CrashesRead crashes(const pg_result* result);
     ProbeAnswered probe(RowId high, const pg_result* holders);
-    ControlRead control(const pg_result* state, QueryResult paused_topics);
+    ControlRead control(QueryResult result);
     BlockedKeysRead blocked_keys(const pg_result* result, Topics& topics);
 
 private:
     std::vector<Attempt> attempts_;
     std::vector<Holder> holders_;
-    QueryResult named_;  // what paused_topics_ points into
+    QueryResult control_;  // what paused_topics_ points into
     std::vector<std::string_view> paused_topics_;
     std::vector<KeyBlock> blocked_keys_;
 };

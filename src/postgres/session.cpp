@@ -301,7 +301,7 @@ Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
             if (!refusal_.empty()) answer.event = BurialRefused{};
             break;
         case Operation::control:
-            answer.event = decoder_.control(results_.front().get(), std::move(results_.back()));
+            answer.event = decoder_.control(std::move(results_.front()));
             break;
         case Operation::blocked_keys:
             answer.event = decoder_.blocked_keys(results_.front().get(), topics);

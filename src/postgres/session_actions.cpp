@@ -170,7 +170,6 @@ void Session::send(const BuryRow& action, Instant now) {
 
 void Session::send(const ReadControl&, Instant now) {
     execute(Statement::control, 0);
-    execute(Statement::control_topics, 0);
     sync({.operation = Operation::control, .sent_at = now, .statement = Statement::control});
 }
 

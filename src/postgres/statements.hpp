@@ -33,7 +33,6 @@ enum class Statement : std::uint8_t {
     bury,
     block,
     control,
-    control_topics,
     blocked_keys,
     withdraw_note,
     forget_crashes,
@@ -244,16 +243,16 @@ inline constexpr std::array statements{
         "INSERT INTO outbox.dead_letter " OUTBOX_DEAD_LETTER_COLUMNS
         "SELECT id, event_id, topic, key, payload, headers, created_at, $3, $4 FROM gone"},
     // What operators said, and whether the list of blocked keys is still the one we know: their number, and a sum that
-    // cannot overflow.
+    // cannot overflow. One row, and as many more as topics are paused beyond the first.
     StatementText{Statement::control, "control", "outbox.control",
-                  "SELECT coalesce(max(revision), 0)::int8, "
+                  "SELECT said.*, named.topic FROM (SELECT coalesce(max(revision), 0)::int8, "
                   "coalesce(bool_or(paused) FILTER (WHERE topic = '*'), false), "
                   "coalesce(max(max_rows_per_second) FILTER (WHERE topic = '*'), 0)::int8, "
                   "(SELECT count(*) FROM " OUTBOX_BLOCKED_KEYS
                   "), (SELECT coalesce(sum(message_id % 1000000007), 0)::int8 FROM " OUTBOX_BLOCKED_KEYS
-                  ") FROM outbox.control"},
-    StatementText{Statement::control_topics, "control_topics", "outbox.control",
-                  "SELECT topic FROM outbox.control WHERE paused AND topic <> '*' ORDER BY topic LIMIT 10000"},
+                  ") FROM outbox.control) AS said "
+                  "LEFT JOIN outbox.control AS named ON named.paused AND named.topic <> '*' "
+                  "ORDER BY named.topic LIMIT 10000"},
     StatementText{Statement::blocked_keys, "blocked_keys", "outbox.blocked_key",
                   "SELECT topic, key, message_id, lane FROM " OUTBOX_BLOCKED_KEYS},
     StatementText{Statement::withdraw_note, "withdraw_note", "outbox.relay",

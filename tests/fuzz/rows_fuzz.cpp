@@ -68,11 +68,12 @@ void check_rows(QueryResult result) {
     static_cast<void>(sum);
 }
 
-void check_control(QueryResult state, QueryResult topics) {
-    const auto paused = static_cast<std::size_t>(PQntuples(topics.get()));
+void check_control(QueryResult result) {
+    const auto rows = static_cast<std::size_t>(PQntuples(result.get()));
     AnswerDecoder decoder;
-    const ControlRead control = decoder.control(state.get(), std::move(topics));
-    require(control.paused_topics.size() == paused, "every topic that is paused");
+    const ControlRead control = decoder.control(std::move(result));
+    require(control.paused_topics.size() <= rows, "a topic of every row at most");
+    for (const std::string_view topic : control.paused_topics) require(topic.data() != nullptr, "a topic");
     require(!control.max_rows_per_second || *control.max_rows_per_second > 0, "a rate is more than nothing");
 }
 
@@ -103,11 +104,8 @@ void decode(std::uint8_t kind, Input& input) {
     switch (kind % 6) {
         case 0:
             return check_rows(std::move(result));
-        case 1: {
-            // The same bytes once more, as the list of topics.
-            QueryResult topics(PQcopyResult(result.get(), PG_COPYRES_ATTRS | PG_COPYRES_TUPLES));
-            return check_control(std::move(result), std::move(topics));
-        }
+        case 1:
+            return check_control(std::move(result));
         case 2:
             return check_blocked_keys(result.get());
         case 3:

@@ -86,12 +86,11 @@ TEST_CASE("answers about control, keys, holders and crashes are refused where th
     AnswerDecoder decoder;
     Topics topics({"*"}, 1);
     const std::string number = integer(std::int64_t{1});
-    const Values state{number, "\1", number, number, number};
-    CHECK(decoder.control(answer({state}, 5).get(), answer({}, 1)).paused);
-    CHECK_THROWS_AS(decoder.control(answer({}, 5).get(), answer({}, 1)), PostgresError);
-    CHECK_THROWS_AS(decoder.control(answer({{number, std::nullopt, number, number, number}}, 5).get(), answer({}, 1)),
-                    PostgresError);
-    CHECK_THROWS_AS(decoder.control(answer({state}, 5).get(), answer({}, 0)), PostgresError);
+    const Values state{number, "\1", number, number, number, std::nullopt};
+    CHECK(decoder.control(answer({state}, 6)).paused);
+    CHECK_THROWS_AS(decoder.control(answer({}, 6)), PostgresError);
+    CHECK_THROWS_AS(decoder.control(answer({{number, std::nullopt, number, number, number, "t"}}, 6)), PostgresError);
+    CHECK_THROWS_AS(decoder.control(answer({state}, 5)), PostgresError);
     CHECK_THROWS_AS(decoder.blocked_keys(answer({{"t", "k", "short", integer(std::int16_t{1})}}, 4).get(), topics),
                     PostgresError);
     CHECK_THROWS_AS(decoder.probe(RowId{1}, answer({{std::nullopt}}, 1).get()), PostgresError);

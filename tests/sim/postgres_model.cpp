@@ -114,10 +114,6 @@ bool PostgresModel::execute(SessionId id) {
         command.first_half.emplace().event = ProbeAnswered{RowId{last_id_}, {}};
         return true;
     }
-    if (!command.first_half && std::holds_alternative<ReadControl>(command.action)) {
-        command.first_half = control();
-        return true;
-    }
     Answer answer = run(id, command);
     session.commands.pop_front();
     if (std::exchange(failed_, false))
@@ -171,7 +167,7 @@ PostgresModel::Answer PostgresModel::run(SessionId session, Command& command) {
                                      bury(session, action, command.code);
                                      return nothing_to_tell(RowsBuried{});
                                  },
-                                 [&](const ReadControl&) { return control_topics(std::move(*command.first_half)); },
+                                 [&](const ReadControl&) { return control(); },
                                  [&](const ReadBlockedKeys&) { return blocked_keys(); },
                                  [&](const ReadCrashes&) { return crashes(worker); },
                                  [&](const WithdrawNote&) {

@@ -275,10 +275,6 @@ PostgresModel::Answer PostgresModel::control() const {
     control.blocked = blocked_digest();
     Answer answer;
     answer.event = control;
-    return answer;
-}
-
-PostgresModel::Answer PostgresModel::control_topics(Answer answer) const {
     for (const auto& [topic, row] : operators_.control)
         if (row.paused && topic != "*") answer.names.push_back(topic);
     return answer;
