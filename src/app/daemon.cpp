@@ -184,14 +184,14 @@ std::string Daemon::status() const {
                                        {"low_mark_lag_ids", standing.low_mark_lag_ids}});
     }
     if (const auto sample = sampler_.sample()) {
-        const OutboxStatus& outbox = sample->outbox;
+        const OutboxNumbers& outbox = sample->outbox;
         document["outbox"] = {{"sampled_at_unix", sample->taken_at},
                               {"backlog_rows", outbox.backlog.rows},
                               {"backlog_estimated", outbox.backlog.estimated},
                               {"oldest_pending_age_seconds", outbox.backlog.oldest_age_seconds.value_or(0)},
                               {"dead_letter_rows", outbox.dead_letters},
                               {"lanes_uncovered", outbox.lanes_uncovered},
-                              {"living_workers", outbox.relays.size()}};
+                              {"living_workers", outbox.living_workers}};
     }
     return document.dump(2, ' ', false, json::error_handler_t::replace);
 }

@@ -57,10 +57,10 @@ void Sampler::take_sample() {
     if (!client_ || !client_->connected())
         client_ = std::make_unique<Client>(postgres_, "outbox-relay sampler", Role::relay, std::chrono::seconds(3));
     auto sample = std::make_shared<Sample>();
-    sample->outbox = read_outbox_status(*client_, {.floor = floor_().value});
+    sample->outbox = read_outbox_numbers(*client_, {.floor = floor_().value});
     sample->taken_at = unix_now();
 
-    const OutboxStatus& outbox = sample->outbox;
+    const OutboxNumbers& outbox = sample->outbox;
     BacklogSample seen;
     seen.taken_at = sample->taken_at;
     seen.backlog_rows = static_cast<std::uint64_t>(outbox.backlog.rows);
@@ -68,18 +68,12 @@ void Sampler::take_sample() {
     seen.oldest_pending_at =
         outbox.backlog.oldest_age_seconds ? sample->taken_at - *outbox.backlog.oldest_age_seconds : 0;
     seen.dead_letter_rows = static_cast<std::uint64_t>(outbox.dead_letters);
-    seen.blocked_keys = static_cast<std::uint64_t>(outbox.blocked_keys.rows);
-    for (const ControlStatus& control : outbox.control) {
-        if (!control.paused) continue;
-        if (control.topic == "*")
-            seen.paused = true;
-        else
-            ++seen.paused_topics;
-    }
+    seen.blocked_keys = static_cast<std::uint64_t>(outbox.keys_blocked);
+    seen.paused = outbox.paused;
+    seen.paused_topics = static_cast<std::uint32_t>(outbox.paused_topics);
     if (!leases_) sample->outbox.lanes_uncovered = 0;
     seen.lanes_uncovered = static_cast<std::uint32_t>(outbox.lanes_uncovered);
-    for (const ModuleVersion& module : outbox.schema)
-        if (module.module == "outbox") seen.schema_version = static_cast<std::uint32_t>(module.version);
+    seen.schema_version = static_cast<std::uint32_t>(outbox.schema_version);
     metrics_.sampled(seen);
     sample_.set(std::move(sample));
 }

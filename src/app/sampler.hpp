@@ -31,7 +31,7 @@ public:
     void stop();
 
     struct Sample {
-        OutboxStatus outbox;
+        OutboxNumbers outbox;
         double taken_at = 0;  // unix seconds
     };
     std::shared_ptr<const Sample> sample() const { return sample_.get(); }  // null before the first

@@ -188,10 +188,10 @@ Rows Client::execute(const std::string& sql, std::initializer_list<Parameter> pa
     return execute(sql, std::span<const Parameter>(parameters.begin(), parameters.size()), timeout);
 }
 
-void Client::execute_script(const std::string& sql, Milliseconds timeout) {
+Rows Client::execute_script(const std::string& sql, Milliseconds timeout) {
     const Deadline deadline(timeout);
     if (PQsendQuery(usable(), sql.c_str()) == 0) throw connect_failure(connection_.get(), role_);
-    static_cast<void>(last_result(deadline));
+    return Rows(last_result(deadline));
 }
 
 void Client::roll_back() noexcept {

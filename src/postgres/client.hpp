@@ -50,8 +50,9 @@ public:
     Rows execute(const std::string& sql, std::initializer_list<Parameter> parameters = {},
                  Milliseconds timeout = std::chrono::seconds(10));
 
-    // Any number of statements separated by semicolons, without parameters.
-    void execute_script(const std::string& sql, Milliseconds timeout = std::chrono::seconds(60));
+    // Any number of statements separated by semicolons, without parameters: one transaction, unless they say otherwise.
+    // Returns what the last one answers.
+    Rows execute_script(const std::string& sql, Milliseconds timeout = std::chrono::seconds(60));
 
     // BEGIN, action(), COMMIT; ROLLBACK when the action throws.
     template <class Action>

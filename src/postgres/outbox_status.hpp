@@ -1,5 +1,5 @@
-// What the tables say about the outbox at this moment: for the `status` command and for the daemon's sampler, at a
-// bounded cost however large the backlog is. One thread at a time.
+// What the tables say about the outbox at this moment: in numbers for the daemon's sampler, which looks all the time,
+// and with names for the `status` command; at a bounded cost however large the backlog is. One thread at a time.
 #pragma once
 
 #include <chrono>
@@ -45,15 +45,23 @@ struct ModuleVersion {
     std::int64_t version = 0;
 };
 
-struct OutboxStatus {
+struct OutboxNumbers {
     Backlog backlog;
     std::int64_t lanes_covered = 0;
     std::int64_t lanes_uncovered = 0;  // no owner, or its lease has run out
-    std::vector<RelayStatus> relays;   // the living ones
+    std::int64_t living_workers = 0;
     std::int64_t dead_letters = 0;
     bool dead_letters_capped = false;  // there are at least this many
-    std::vector<ControlStatus> control;
+    std::int64_t keys_blocked = 0;     // up to the cap
+    bool paused = false;               // everything
+    std::int64_t paused_topics = 0;
     std::int64_t control_revision = 0;  // the latest: a worker below it has not acted on all of `control` yet
+    std::int64_t schema_version = 0;
+};
+
+struct OutboxStatus : OutboxNumbers {
+    std::vector<RelayStatus> relays;  // the living ones
+    std::vector<ControlStatus> control;
     BlockedKeys blocked_keys;
     std::vector<ModuleVersion> schema;
 };
@@ -71,6 +79,8 @@ std::vector<RelayStatus> read_relays(Client& client);
 std::vector<ControlStatus> read_control(Client& client);
 
 Backlog read_backlog(Client& client, const StatusLimits& limits = {});
+
+OutboxNumbers read_outbox_numbers(Client& client, const StatusLimits& limits = {});
 
 OutboxStatus read_outbox_status(Client& client, const StatusLimits& limits = {});
 

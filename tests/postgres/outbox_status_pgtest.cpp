@@ -43,7 +43,11 @@ TEST_CASE("an empty outbox has no backlog and no age") {
     CHECK(status.lanes_uncovered == 64);
     CHECK(status.relays.empty());
     CHECK(status.dead_letters == 0);
+    CHECK(status.living_workers == 0);
+    CHECK_FALSE(status.paused);
     REQUIRE(status.schema.size() == 1);
+    CHECK(status.schema.front().version == status.schema_version);
+    CHECK(status.schema_version > 0);
     CHECK(status.schema.front().module == "outbox");
 }
 
@@ -145,6 +149,7 @@ TEST_CASE("only living workers are told, with what they are at") {
     add("dead", "10 seconds", "3000");
     add("living", "10 seconds", "60000");
     const OutboxStatus status = read_outbox_status(client);
+    CHECK(status.living_workers == 1);
     REQUIRE(status.relays.size() == 1);
     CHECK(status.relays.front().host == "living");
     CHECK(status.relays.front().in_flight_rows == 17);
@@ -160,9 +165,11 @@ TEST_CASE("blocked keys are part of the status") {
         "INSERT INTO outbox.blocked_key (topic, key, lane, message_id, event_id, error_code, error_text)"
         " SELECT 't', 'k' || n, 0, n, gen_random_uuid(), 'X', 'x' FROM generate_series(1, 30) n");
     const OutboxStatus status = read_outbox_status(client);
+    CHECK(status.keys_blocked == 30);
     CHECK(status.blocked_keys.rows == 30);
     CHECK(status.blocked_keys.first.size() == 20);
     CHECK(read_outbox_status(client, capped_at(10)).blocked_keys.capped);
+    CHECK(read_outbox_status(client, capped_at(10)).keys_blocked == 10);
 }
 
 TEST_CASE("dead letters and what an operator ordered are told") {
@@ -174,6 +181,8 @@ TEST_CASE("dead letters and what an operator ordered are told") {
     client.execute("INSERT INTO outbox.control (topic, paused, reason) VALUES ('orders', true, 'upgrade')");
     client.execute("INSERT INTO outbox.control (topic, max_rows_per_second) VALUES ('*', 500)");
     OutboxStatus status = read_outbox_status(client);
+    CHECK_FALSE(status.paused);
+    CHECK(status.paused_topics == 1);
     CHECK(status.dead_letters == 7);
     CHECK_FALSE(status.dead_letters_capped);
     REQUIRE(status.control.size() == 2);
@@ -184,7 +193,10 @@ TEST_CASE("dead letters and what an operator ordered are told") {
     CHECK(status.control[1].reason == "upgrade");
     CHECK(status.control[1].changed_by == "postgres");
 
+    client.execute("UPDATE outbox.control SET paused = (topic = '*')");
     status = read_outbox_status(client, capped_at(5));
+    CHECK(status.paused);
+    CHECK(status.paused_topics == 0);
     CHECK(status.dead_letters == 5);
     CHECK(status.dead_letters_capped);
 }
