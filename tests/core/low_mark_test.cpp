@@ -143,7 +143,7 @@ TEST_CASE("probes pause while nothing changes, and are rare when everything is s
     probe(mark, 9, {});
     CHECK(mark.probe_at() == start + 250ms);
     for (int i = 0; i < 9; ++i) probe(mark, 9, {});
-    CHECK(mark.probe_at() == start + 1s);
+    CHECK(mark.probe_at() == start + 2s);
     probe(mark, 10, {});
     CHECK(mark.probe_at() == start + 250ms);
     mark.rows_read(RowId{11}, false);
