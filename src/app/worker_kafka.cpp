@@ -1,5 +1,6 @@
 // Worker's Kafka side: the producer's life, and what the relay is told of the cluster.
 #include <utility>
+#include <vector>
 
 #include "app/worker.hpp"
 #include "telemetry/log.hpp"
@@ -70,13 +71,15 @@ void Worker::ask_limits(Instant now) {
     const bool again = now >= limits_again_at_;
     if (again) limits_again_at_ = now + limits_interval;
     const Topics& topics = std::as_const(relay_).topics();
+    std::vector<NamedTopic> asked;
     for (std::size_t i = again ? 0 : limits_asked_; i < topics.size(); ++i) {
         const TopicIndex topic{static_cast<std::uint32_t>(i)};
         if (!topics[topic].refusal.empty()) continue;
-        producer_->ask_limits(topic, topics[topic].name);
+        asked.push_back({topic, topics[topic].name});
         if (i >= limits_asked_) relay_.on(TopicLimitsAsked{topic}, now);
     }
     limits_asked_ = topics.size();
+    producer_->ask_limits(asked);
 }
 
 void Worker::tell_of_cluster(Instant now) {

@@ -73,6 +73,7 @@ struct Producer::State {
     std::vector<KafkaTopic> topics;  // by TopicIndex
     RecordHeaders headers;
     FirstContact first_contact;
+    TopicLimitsQuestions limits_questions;
     int wake_fd = -1;
     bool connected = false;
     bool fatal = false;
@@ -133,8 +134,8 @@ bool Producer::renew_credentials(const KafkaSettings& settings) {
     }
 }
 
-void Producer::ask_limits(TopicIndex topic, const std::string& name) {
-    ask_topic_limits(state_->producer, state_->queue.get(), topic, name);
+void Producer::ask_limits(std::span<const NamedTopic> topics) {
+    state_->limits_questions.ask(state_->producer, state_->queue.get(), topics);
 }
 
 // Null where librdkafka refuses the name. Reports find the index again in the topic's opaque.
@@ -247,7 +248,7 @@ void Producer::collect(ProducerReports& reports) {
                 state_->on_statistics(event.get(), reports);
                 break;
             case RD_KAFKA_EVENT_DESCRIBECONFIGS_RESULT:
-                reports.limits.push_back(topic_limits(event.get()));
+                state_->limits_questions.answered(event.get(), reports.limits);
                 break;
             case RD_KAFKA_EVENT_LOG: {
                 const char* facility = nullptr;

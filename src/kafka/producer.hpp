@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,11 @@ struct ProducerNotice {
     bool warning = false;
     std::string code;  // librdkafka's facility, or the error's name
     std::string text;
+};
+
+struct NamedTopic {
+    TopicIndex index{};
+    std::string name;
 };
 
 // What the brokers take of a topic.
@@ -66,8 +72,8 @@ public:
 
     void collect(ProducerReports& reports);
 
-    // Answered once by a report, within 5 s: known only when the brokers give us leave to DescribeConfigs the topic.
-    void ask_limits(TopicIndex topic, const std::string& name);
+    // Each is answered once by a report, within 5 s: known only when the brokers give us leave to DescribeConfigs it.
+    void ask_limits(std::span<const NamedTopic> topics);
 
     // What was not sent yet is reported as failed; what was may still be acknowledged. What the brokers turn down now
     // joins the former, so that one call may not be enough.

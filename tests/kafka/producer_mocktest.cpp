@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -389,11 +390,17 @@ TEST_CASE("a question about a topic's limits that nobody answers is answered wit
     MockCluster cluster;  // knows no DescribeConfigs
     cluster.create_topic("t", 1);
     Publisher publisher(cluster.settings());
-    publisher.producer.ask_limits(TopicIndex{7}, "t");
-    REQUIRE(publisher.collect_until([&] { return !publisher.reports.limits.empty(); }));
-    CHECK(publisher.reports.limits[0].topic == TopicIndex{7});
-    CHECK_FALSE(publisher.reports.limits[0].known);
-    publisher.producer.ask_limits(topic_t, "t");  // and one that is still open when the producer goes
+    std::vector<NamedTopic> asked;
+    for (std::uint32_t i = 7; i < 257; ++i) asked.push_back({TopicIndex{i}, "t" + std::to_string(i)});
+    publisher.producer.ask_limits(asked);  // several requests
+    REQUIRE(publisher.collect_until([&] { return publisher.reports.limits.size() == asked.size(); }));
+    std::set<TopicIndex> answered;
+    for (const TopicLimits& limits : publisher.reports.limits) {
+        CHECK_FALSE(limits.known);
+        answered.insert(limits.topic);
+    }
+    CHECK(answered.size() == asked.size());
+    publisher.producer.ask_limits(asked);  // and some that are still open when the producer goes
 }
 
 TEST_CASE("credentials are renewed where there is a login by name and password") {
