@@ -54,7 +54,8 @@ Relay::Verdict Relay::judge(const RowHead& row, const ReadUnderWay& read, Instan
         return Verdict::skip;
     }
     if (topic.limits_awaited_since != never) {
-        if (now < topic.limits_awaited_since + unproven_patience) return Verdict::cut;
+        limits_wait_ends_ = topics_.limits_patience_ends(row.topic);
+        if (now < limits_wait_ends_) return Verdict::cut;
         topics_.hold(row.topic, RowId{row.id.value - 1});
         return Verdict::skip;
     }

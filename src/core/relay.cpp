@@ -95,7 +95,8 @@ void Relay::on(const TopicLimitsAsked& event, Instant now) {
 }
 
 void Relay::on(const TopicLimitsRead& event, Instant now) {
-    topics_.answered(event.topic);
+    topics_.answered(event.topic, now);
+    limits_wait_ends_ = {};
     if (event.known) topics_.limits(event.topic, event.batch_bytes_max, event.keys_required);
     turn(now);
 }
@@ -248,7 +249,8 @@ bool Relay::reading_stopped() const {
 }
 
 std::optional<ReadRows> Relay::next_read(Instant now) {
-    if (now < read_again_at_ || window_.isolating() || reading_stopped()) return std::nullopt;
+    if (now < read_again_at_ || now < limits_wait_ends_ || window_.isolating() || reading_stopped())
+        return std::nullopt;
     return reading_.next({fleet_.lanes, topics_, window_, mark_, pacing_, guard_, control_}, now);
 }
 
@@ -333,7 +335,8 @@ Instant Relay::wake_at(Instant now) const {
     at = std::min({at, mark_.probe_at(), topics_.wake_at(cluster_.circuit().closed()), pacing_.wake_at()});
     if (reading_stopped()) return at;
     if (reading_.blocked() && window_.rows_in_flight() > 0) at = std::min(at, look_for_stalled_at_);
-    const Instant read_at = now < read_again_at_ ? read_again_at_ : reading_.wake_at(fleet_.lanes, pacing_, now);
+    const Instant held_until = std::max(read_again_at_, limits_wait_ends_);
+    const Instant read_at = now < held_until ? held_until : reading_.wake_at(fleet_.lanes, pacing_, now);
     return std::min({at, read_at, fleet_.lanes.trust_ends(now)});
 }
 

@@ -158,7 +158,8 @@ private:
     // again.
     Instant read_again_at_{};
     std::uint32_t failures_in_a_row_ = 0;
-    bool publish_due_ = false;  // admitted_ has not been handed out yet
+    Instant limits_wait_ends_{};  // the last read met a topic whose limits are awaited: the next one would as well
+    bool publish_due_ = false;    // admitted_ has not been handed out yet
     Retry deletes_;
     Retry burials_;
     Instant look_for_stalled_at_{};

@@ -14,6 +14,12 @@ constexpr Backoff topic_backoff{200ms, 10s};
 // the cluster's own has opened before.
 constexpr Duration hold_patience = 1s;
 constexpr Duration circuit_patience = 4s;
+
+// Without an answer about any topic for the first, or about this one for the second, a topic whose limits are awaited
+// makes room as well. Brokers answer one request after the other, and a thousand topics read apart take far longer.
+constexpr Duration limits_patience = 250ms;
+constexpr Duration limits_patience_max = 2s;
+
 constexpr Backoff no_backoff{Duration::zero(), Duration::zero()};
 
 }  // namespace
@@ -113,6 +119,16 @@ void Topics::advance(TopicIndex topic, RowId to) {
 void Topics::caught_up(TopicIndex topic) {
     at(topic).state = State::current;
     std::erase(parked_, topic);
+}
+
+void Topics::answered(TopicIndex topic, Instant now) {
+    at(topic).limits_awaited_since = never;
+    limits_answered_at_ = now;
+}
+
+Instant Topics::limits_patience_ends(TopicIndex topic) const {
+    const Instant since = (*this)[topic].limits_awaited_since;
+    return std::min(std::max(since, limits_answered_at_) + limits_patience, since + limits_patience_max);
 }
 
 void Topics::limits(TopicIndex topic, std::uint32_t batch_bytes_max, bool keys_required) {

@@ -64,7 +64,9 @@ public:
     void advance(TopicIndex topic, RowId to);
     void caught_up(TopicIndex topic);
     void await_limits(TopicIndex topic, Instant now) { at(topic).limits_awaited_since = now; }
-    void answered(TopicIndex topic) { at(topic).limits_awaited_since = never; }
+    void answered(TopicIndex topic, Instant now);
+    // How long others wait for a topic whose limits are awaited, so that it need not be read apart.
+    Instant limits_patience_ends(TopicIndex topic) const;
     void limits(TopicIndex topic, std::uint32_t batch_bytes_max, bool keys_required);
     void producer_opened();  // what the broker thinks is unknown again
     // Exactly these are paused from now on. `low`: all rows of the topic up to here have been seen.
@@ -100,7 +102,8 @@ private:
     std::vector<Topic> topics_;
     std::unordered_map<std::string, TopicIndex, Hash, std::equal_to<>> by_name_;
     std::vector<TopicIndex> parked_;
-    TopicIndex last_{};  // rows of one topic tend to come together
+    Instant limits_answered_at_{};  // of any topic
+    TopicIndex last_{};             // rows of one topic tend to come together
 };
 
 // Kafka's rules for a topic name (org.apache.kafka.common.internals.Topic), and ours: names that begin with __ are

@@ -37,6 +37,61 @@ TEST_CASE("rows of a topic wait until its limits are known, and others do not") 
     CHECK(world.problems() == "");
 }
 
+TEST_CASE("while limits of other topics are told, rows wait for those of theirs instead of being read apart") {
+    RelayWorld world;
+    world.start();
+    world.prove("other");
+    std::vector<TopicIndex> topics;
+    for (int i = 0; i < 8; ++i) topics.push_back(asked(world, "topic-" + std::to_string(i)));
+    for (int i = 0; i < 8; ++i) world.insert({.topic = "topic-" + std::to_string(i)});
+    world.insert({.topic = "other"});
+    for (const TopicIndex topic : topics) {
+        world.run_for(200ms);
+        answer(world, topic, 1'000'000);
+        CHECK(world.relay.topics().parked().empty());
+    }
+    world.run_for(1s);
+    CHECK(world.drained_dry());
+    CHECK(world.problems() == "");
+}
+
+TEST_CASE("a topic whose limits are not told keeps others waiting for two seconds at most") {
+    RelayWorld world;
+    world.start();
+    world.prove("other");
+    const TopicIndex first = asked(world, "first");
+    const TopicIndex orders = asked(world, "orders");
+    const Instant began = world.now;
+    world.insert();
+    world.insert({.topic = "other"});
+    while (world.persisted.size() == 1 && world.now < began + 5s) {
+        world.run_for(100ms);
+        answer(world, first, 1'000'000);
+    }
+    CHECK(world.now <= began + 2100ms);
+    CHECK(world.table.size() == 1);
+    answer(world, orders, 1'000'000);
+    world.run_for(1s);
+    CHECK(world.drained_dry());
+    CHECK(world.problems() == "");
+}
+
+TEST_CASE("nothing is read in vain while limits are awaited, and the answer ends the wait") {
+    RelayWorld world;
+    world.start();
+    const TopicIndex orders = asked(world, "orders");
+    world.insert_many(5);
+    world.run_for(100ms);
+    const std::size_t reads = world.reads.size();
+    world.run_for(100ms);
+    CHECK(world.reads.size() == reads);
+    answer(world, orders, 1'000'000);
+    CHECK(world.reads.size() == reads + 1);
+    world.run_for(1s);
+    CHECK(world.drained_dry());
+    CHECK(world.problems() == "");
+}
+
 TEST_CASE("an answer that says nothing lets the rows go on as before") {
     RelayWorld world;
     world.start();
