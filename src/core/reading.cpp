@@ -76,16 +76,19 @@ std::uint32_t Reading::row_limit(const ReadingContext& context, Instant now) {
 std::optional<ReadUnderWay> Reading::choose_topic(LaneSet readable, const ReadingContext& context) {
     Topics& topics = context.topics;
     const LowMark& mark = context.mark;
-    const auto parked = topics.parked();
-    for (std::size_t i = 0; i < parked.size(); ++i) {
-        const TopicIndex index = parked[(topic_turn_ + i) % parked.size()];
+    auto parked = topics.parked();
+    for (std::size_t i = 0; i < parked.size();) {
+        const TopicIndex index = parked[(topic_turn_ + i++) % parked.size()];
         const Topics::Topic& topic = topics[index];
         if (topic.state != Topics::State::behind) continue;
         // Lanes that are not read here pass these rows themselves, when they come back.
         context.lanes.push_back(topic.resume_after);
         if (topic.resume_after >= mark.low()) {
-            topics.caught_up(index);  // invalidates `parked`: the rest has its turn next time
-            return std::nullopt;
+            // The next one's turn is now: no event would bring it, only the next read of new rows.
+            topics.caught_up(index);
+            parked = topics.parked();
+            i = 0;
+            continue;
         }
         const bool alone = topics.one_at_a_time(index, RowId{topic.resume_after.value + 1});
         if (alone && topic.in_flight > 0) continue;

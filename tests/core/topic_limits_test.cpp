@@ -158,3 +158,18 @@ TEST_CASE("a row without a key goes alone where the topic wants keys") {
     REQUIRE(world.in_flight.size() == 1);
     CHECK(world.in_flight.front().row.id == keyless);
 }
+
+TEST_CASE("many topics that were held back come back one right after the other") {
+    RelayWorld world;
+    world.start();
+    std::vector<TopicIndex> topics;
+    for (int i = 0; i < 100; ++i) topics.push_back(asked(world, "topic-" + std::to_string(i)));
+    for (int i = 0; i < 100; ++i) world.insert({.topic = "topic-" + std::to_string(i)});
+    world.run_for(1s);
+    REQUIRE(world.relay.topics().parked().size() == 100);
+    for (const TopicIndex topic : topics) world.relay.on(TopicLimitsRead{topic, false}, world.now);
+    world.run_for(100ms);
+    CHECK(world.relay.topics().parked().empty());
+    CHECK(world.drained_dry());
+    CHECK(world.problems() == "");
+}
