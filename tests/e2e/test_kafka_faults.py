@@ -152,3 +152,19 @@ def test_a_topic_whose_batches_must_be_small_is_drained_all_the_same(relay, kafk
     assert database.dead_letters() == 0
     assert_nothing_lost(rows, consumer.read(small), duplicates_max=0)
     assert one.stop() == 0
+
+
+def test_what_brokers_take_is_known_of_each_topic_also_beside_one_that_is_missing(relay, kafka, database, topic, consumer):
+    small = [f"{topic}-small-{number}" for number in range(3)]
+    for name in small:
+        kafka.create_topic(name, partitions=1, max_message_bytes=5_000)
+    names = [f"{topic}-missing", *small]
+    writer = database.writer()
+    rows = writer.insert_many([(names[number % 4], f"key-{number}", b"x" * 200, None) for number in range(400)])
+    writer.commit()
+    one = relay().start().wait_ready()
+    eventually(lambda: database.backlog() == 100)
+    assert one.metric("outbox_delivery_errors_total", reason="row") == 0  # no batch was too large for its topic
+    for name in small:
+        assert_once_in_order([row for row in rows if row.topic == name], consumer.read(name))
+    assert one.stop() == 0
