@@ -45,7 +45,7 @@ def _machine(results):
     rows = [("processor", f"{host.get('cpu', '?')}, {host.get('cores', '?')} cores"),
             ("memory", f"{host.get('memory_gb', '?')} GB"), ("Postgres", host.get("postgres", "?")),
             ("Kafka", host.get("kafka", "?")), ("librdkafka", host.get("librdkafka", "?")),
-            ("relay", host.get("relay", "?"))]
+            ("relay, in the step measured last", host.get("relay", "?"))]
     measured = sorted(step["at"] for step in results.get("steps", {}).values() if "at" in step)
     if measured:
         rows.append(("measured", measured[0][:10] if measured[0][:10] == measured[-1][:10]

@@ -79,7 +79,7 @@ void Worker::ask_limits(Instant now) {
         if (i >= limits_asked_) relay_.on(TopicLimitsAsked{topic}, now);
     }
     limits_asked_ = topics.size();
-    producer_->ask_limits(asked);
+    if (!asked.empty()) producer_->ask_limits(asked);
 }
 
 void Worker::tell_of_cluster(Instant now) {

@@ -38,8 +38,8 @@ public:
     void cut(SessionId session, std::size_t reached = 0);
     bool connected(SessionId session) const { return sessions_.at(session).connected; }
     void send(SessionId session, const Action& action, const Topics& topics, Instant now);
-    // The oldest statement takes effect. False: there is none, or it waits for a lock. Probe is two
-    // statements, executed one at a time.
+    // The oldest statement takes effect. False: there is none, or it waits for a lock. Probe is two statements,
+    // executed one at a time.
     bool execute(SessionId session);
     // The oldest statement is cancelled (a time-out, a deadlock). False: that ended the session, as the relay only
     // tries deletes and burials again.
