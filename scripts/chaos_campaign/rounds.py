@@ -17,7 +17,7 @@ ROLLING_GAP = 1.0
 STEADY = 1.0  # seconds of load before the faults, and after
 REMEMBERED = 5  # rounds whose events the business tables keep
 # What a relay says when it could not end something in order, each of which may repeat what was in flight.
-UNCLEAN_NEWS = ("lanes_lost", "producer_replaced", "drain_cut_short", "worker_broken")
+UNCLEAN_NEWS = ("lanes_lost", "producer_replaced", "producer_epoch_bumped", "drain_cut_short", "worker_broken")
 # The same where rows are claimed: a claim that ends before its rows are home, be it with its connection.
 UNCLEAN_CLAIM_NEWS = (*UNCLEAN_NEWS, "claim_expired", "postgres_lost")
 TOLD_NEWS = (*UNCLEAN_CLAIM_NEWS, "circuit_open", "crash_loop", "dead_letter", "row_isolated", "key_blocked")

@@ -85,6 +85,12 @@ void Worker::ask_limits(Instant now) {
 void Worker::tell_of_cluster(Instant now) {
     for (const TopicLimits& limits : reports_.limits)
         relay_.on(TopicLimitsRead{limits.topic, limits.known, limits.batch_bytes_max, limits.keys_required}, now);
+    if (reports_.epoch_bumped)
+        log(LogLevel::info, "producer_epoch_bumped",
+            "librdkafka began a new epoch of its producer id, after a request that a broker turned down: what other "
+            "partitions have taken and not acknowledged is written twice",
+            {{"worker", static_cast<std::int64_t>(index_)},
+             {"rows_in_flight", static_cast<std::int64_t>(relay_.window().rows_in_flight())}});
     if (reports_.throttled) relay_.on(ClusterThrottled{}, now);
     if (reports_.cluster_failure) relay_.on(ClusterFailed{reports_.cluster_failure->code}, now);
     if (reports_.all_brokers_down) relay_.on(ClusterUnreachable{}, now);

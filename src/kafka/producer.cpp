@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <stdexcept>
+#include <utility>
 
 #include "kafka/delivery_error.hpp"
 #include "kafka/first_contact.hpp"
@@ -44,6 +45,7 @@ void ProducerReports::clear() {
     notices.clear();
     limits.clear();
     all_brokers_down = false;
+    epoch_bumped = false;
     throttled.reset();
     cluster_failure.reset();
 }
@@ -77,6 +79,7 @@ struct Producer::State {
     int wake_fd = -1;
     bool connected = false;
     bool fatal = false;
+    std::optional<std::pair<std::int64_t, std::int64_t>> identity_told;  // producer id and epoch
     std::string trouble;
 };
 
@@ -218,11 +221,17 @@ void Producer::State::on_error(rd_kafka_event_t* event, ProducerReports& reports
 }
 
 void Producer::State::on_statistics(rd_kafka_event_t* event, ProducerReports& reports) {
-    const BrokerStatistics brokers = broker_statistics(rd_kafka_event_stats(event));
+    const ProducerStatistics told = producer_statistics(rd_kafka_event_stats(event));
     connected = false;
-    if (brokers.any_up) on_connected();
-    if (brokers.throttled > Duration::zero())
-        reports.throttled = std::max(reports.throttled.value_or(Duration::zero()), brokers.throttled);
+    if (told.any_up) on_connected();
+    if (told.throttled > Duration::zero())
+        reports.throttled = std::max(reports.throttled.value_or(Duration::zero()), told.throttled);
+    if (told.producer_id < 0) return;
+    // Nothing else says so. librdkafka begins a new epoch by itself after a request that was turned down for good, or
+    // as out of sequence, and numbers everything anew, whatever partition it is for (its issue 4953).
+    const std::pair identity{told.producer_id, told.epoch};
+    if (identity_told && *identity_told != identity) reports.epoch_bumped = true;
+    identity_told = identity;
 }
 
 void Producer::State::on_connected() {

@@ -48,6 +48,7 @@ struct ProducerReports {
     std::vector<ProducerNotice> notices;
     std::vector<TopicLimits> limits;
     bool all_brokers_down = false;
+    bool epoch_bumped = false;               // what was on its way may be written twice
     std::optional<Duration> throttled;       // the longest a broker held us back, by quota, since the last look
     std::optional<Failure> cluster_failure;  // TLS or the login failed: no row is to blame, and none gets through
     void clear();

@@ -2,17 +2,20 @@
 // and it comes twice a second. Pure; any thread.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 #include "core/time.hpp"
 
 namespace outbox {
 
-struct BrokerStatistics {
-    bool any_up = false;                    // connected to at least one
+struct ProducerStatistics {
+    bool any_up = false;                    // connected to at least one broker
     Duration throttled = Duration::zero();  // the longest a broker held a request back since the last document
+    std::int64_t producer_id = -1;          // -1: brokers have given none yet
+    std::int64_t epoch = -1;                // of the producer id
 };
 
-BrokerStatistics broker_statistics(std::string_view document);
+ProducerStatistics producer_statistics(std::string_view document);
 
 }  // namespace outbox

@@ -9,12 +9,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     using namespace outbox;
     using namespace outbox::fuzzing;
     const std::string document(reinterpret_cast<const char*>(data), size);  // exactly as large: the sanitizer sees more
-    const BrokerStatistics read = broker_statistics(document);
+    const ProducerStatistics read = producer_statistics(document);
     require(read.throttled >= Duration::zero(), "nobody is held back for less than nothing", document);
     require(!read.any_up || document.find("UP") != std::string::npos, "up is what says so", document);
 
     const std::string more = document + R"("topics":{"t":{"state":"UP","throttle":{"max":999999}}})";
-    const BrokerStatistics again = broker_statistics(more);
+    const ProducerStatistics again = producer_statistics(more);
     // Unless the added text completes what the document began.
     if (document.ends_with('}'))
         require(again.any_up == read.any_up && again.throttled == read.throttled, "topics say nothing here", document);

@@ -471,4 +471,41 @@ TEST_CASE("a first request that was turned down is not delivered because the sec
     CHECK(std::any_of(records.begin(), records.end(), [](const Record& record) { return record.value == "second"; }));
 }
 
+TEST_CASE("with one request at a time, a first one that was turned down is sent again before the second") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings({{"batch.num.messages", "1"}, {"max.in.flight", "1"}}));
+    cluster.delay_answers(100ms);
+    cluster.answer_produce({RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS});
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("first"), slot(0)));
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("second"), slot(1)));
+    REQUIRE(publisher.collect_reports(2));
+    CHECK(publisher.reports.delivered == std::vector{slot(0), slot(1)});
+
+    const std::vector<Record> records = cluster.consume("t", 2);
+    REQUIRE(records.size() == 2);
+    CHECK(records[0].value == "first");
+    CHECK(records[1].value == "second");
+}
+
+TEST_CASE("that librdkafka began a new epoch is told once") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings({{"batch.num.messages", "1"}}));
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("before"), slot(0)));
+    REQUIRE(publisher.collect_reports(1));
+    // Its first epoch is told by statistics that come when nothing is under way.
+    CHECK_FALSE(publisher.collect_until([&] { return publisher.reports.epoch_bumped; }, 1200ms));
+
+    cluster.delay_answers(100ms);
+    cluster.answer_produce({RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER});
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("first"), slot(1)));
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("second"), slot(2)));
+    REQUIRE(publisher.collect_until([&] { return publisher.reports.epoch_bumped; }));
+    REQUIRE(publisher.collect_reports(3));
+    CHECK(publisher.reports.delivered == std::vector{slot(0), slot(1), slot(2)});
+    publisher.reports.clear();
+    CHECK_FALSE(publisher.collect_until([&] { return publisher.reports.epoch_bumped; }, 1200ms));
+}
+
 }  // namespace outbox

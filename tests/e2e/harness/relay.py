@@ -65,6 +65,7 @@ class Relay:
         for table, values in (settings or {}).items():
             merged = {**tables.get(table, {}), **values}
             tables[table] = {key: value for key, value in merged.items() if value is not None}
+        self.window = tables["relay"].get("in_flight_rows", 20_000)
         self.config = self.directory / "relay.toml"
         self.config.write_text(toml(tables), encoding="utf-8")
         self.process = None

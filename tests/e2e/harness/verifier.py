@@ -17,6 +17,7 @@ class Verdict:
     duplicates: list = field(default_factory=list)  # event ids seen again, once for every further time
     reordered: list = field(default_factory=list)   # event ids first seen after a later row of their key
     passed: list = field(default_factory=list)      # the same in words: by which row, where and how much earlier
+    again: list = field(default_factory=list)       # of the duplicates: which row, where, where before, how much earlier
 
     def delivered_once_in_order(self):
         return not (self.lost or self.phantom or self.duplicates or self.reordered)
@@ -29,7 +30,8 @@ class Verdict:
         def sample(ids):
             return f"{len(ids)} {ids[:5]}" if ids else "0"
 
-        return (f"lost {sample(self.lost)}, phantom {sample(self.phantom)}, duplicates {sample(self.duplicates)}, "
+        return (f"lost {sample(self.lost)}, phantom {sample(self.phantom)}, "
+                f"duplicates {'; '.join([sample(self.duplicates), *self.again[:5]])}, "
                 f"reordered {'; '.join([sample(self.reordered), *self.passed[:5]])}")
 
 
@@ -38,7 +40,7 @@ def verify(committed, records, in_doubt=()):
     Rows `in_doubt` (the answer to their COMMIT was lost) may be there or not."""
     rows = {row.event_id: row for row in [*committed, *in_doubt]}
     verdict = Verdict()
-    seen = set()
+    seen = {}
     newest = {}
     for record in records:
         row = rows.get(record.event_id)
@@ -46,9 +48,12 @@ def verify(committed, records, in_doubt=()):
             verdict.phantom.append(record.event_id)
             continue
         if row.event_id in seen:
+            before = seen[row.event_id]
             verdict.duplicates.append(row.event_id)
+            verdict.again.append(f"{row.id} of {row.key}, {record.partition}@{record.offset}, was at @{before.offset} "
+                                 f"{record.timestamp_ms - before.timestamp_ms} ms earlier")
             continue
-        seen.add(row.event_id)
+        seen[row.event_id] = record
         if row.key is None:
             continue  # no key, no order
         place = (row.topic, row.key)
