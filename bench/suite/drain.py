@@ -1,6 +1,7 @@
 """How fast a backlog goes, by size and compression, and what the two halves alone would allow."""
 import os
 
+from . import peers
 from .bench import probe, say
 
 PAYLOADS = (200, 1024, 8192)
@@ -24,6 +25,9 @@ def measure(bench):
             cases.append({"payload_bytes": payload_bytes, "compression": compression, "rows": rows,
                           "database_half": database, "kafka_half": kafka, "ceiling_events_per_second": ceiling,
                           **drained, "share_of_ceiling": drained["events_per_second"] / ceiling})
+            if payload_bytes == PAYLOADS[0]:
+                both = peers.relay_drain(bench, rows, compression, workers=2)
+                cases[-1]["two_workers"] = {**both, "share_of_ceiling": both["events_per_second"] / ceiling}
     return {"cases": cases}
 
 

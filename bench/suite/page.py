@@ -70,14 +70,16 @@ def _drain(step, plots):
         [(f"{size(case['payload_bytes'])}, {case['compression']}",
           [case["events_per_second"], case["ceiling_events_per_second"], case["database_half"]["rows_per_second"],
            case["kafka_half"]["rows_per_second"]]) for case in cases])
-    rows = [(f"{size(case['payload_bytes'])}, {case['compression']}", number(case["rows"]),
-             number(case["events_per_second"]), number(case["ceiling_events_per_second"]), number(case["share_of_ceiling"]),
-             cpu(case["cpu_seconds_per_million"], "relay", "postgres", "broker"), number(case["relay_rss_mb"]),
-             number(case["wal_bytes_per_event"]), number(case["events_per_delete"])) for case in cases]
+    drains = [(case, "", case) for case in cases]
+    drains += [(case, ", two workers", case["two_workers"]) for case in cases if "two_workers" in case]
+    rows = [(f"{size(case['payload_bytes'])}, {case['compression']}{words}", number(case["rows"]),
+             number(drain["events_per_second"]), number(case["ceiling_events_per_second"]), number(drain["share_of_ceiling"]),
+             cpu(drain["cpu_seconds_per_million"], "relay", "postgres", "broker"), number(drain["relay_rss_mb"]),
+             number(drain["wal_bytes_per_event"]), number(drain["events_per_delete"])) for case, words, drain in drains]
     return f"""A backlog over 10,000 keys, in order per key, to a topic of 8 partitions. *Postgres alone* is the relay's own session and core with
 a sink that acknowledges at once, *Kafka alone* its producer fed from memory. The *ceiling* is what the cores could do if they were
 never idle: cores / (CPU per event of both halves, servers included). CPU is in seconds per million events: relay + Postgres +
-broker. The backlog follows a checkpoint, so that its WAL holds an image of every page.
+broker. One worker is the default; two (`relay.workers = 2`) share the lanes, so that order holds, and leave less of the cores idle. The backlog follows a checkpoint, so that its WAL holds an image of every page.
 
 ![drain](performance/drain.svg)
 
@@ -88,9 +90,9 @@ def _peers(steps, plots):
     """Rates of one step stand together: each peer was measured next to a relay of its own."""
     groups = []  # (label, relay, peer, its CPU, ratio)
     for compression, found in sorted(steps.get("yardstick", {}).items(), reverse=True):
-        if isinstance(found, dict):
-            groups.append((f"plain loop, {compression}", found["relay"], found["plain"],
-                           cpu(found["plain"]["cpu_seconds_per_million"], "peer", "postgres", "broker")))
+        turns = [("", found), (", two workers", found.get("two_workers"))] if isinstance(found, dict) else []
+        groups += [(f"plain loop, {compression}{words}", turn["relay"], turn["plain"],
+                    cpu(turn["plain"]["cpu_seconds_per_million"], "peer", "postgres", "broker")) for words, turn in turns if turn]
     for batch in (100, 1):
         found = steps.get("textbook", {}).get(f"batches_of_{batch}")
         if found:

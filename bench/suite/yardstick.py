@@ -1,4 +1,5 @@
-"""The relay against a plain loop of a hundred lines, by turns, with the same rows and the same settings."""
+"""The relay, with one worker and with two, against a plain loop of a hundred lines, by turns, with the same rows and the
+same settings."""
 from . import peers
 from .bench import say
 
@@ -13,9 +14,14 @@ def measure(bench):
         for turn in range(TURNS):
             say(f"  compression {compression}, turn {turn + 1} of {TURNS}")
             plain = peers.drain(bench, "plain", rows, compression)
-            relay = peers.relay_drain(bench, rows, compression)
-            turns.append({"plain": plain, "relay": relay,
-                          "ratio": relay["events_per_second"] / plain["events_per_second"]})
-        turns.sort(key=lambda one: one["ratio"])
-        figures[compression] = {**turns[TURNS // 2], "ratios": [one["ratio"] for one in turns]}
+            turns.append((plain, peers.relay_drain(bench, rows, compression),
+                          peers.relay_drain(bench, rows, compression, workers=2)))
+        figures[compression] = {**middle(turns, 1), "two_workers": middle(turns, 2)}
     return figures
+
+
+def middle(turns, which):
+    pairs = sorted(({"plain": turn[0], "relay": turn[which],
+                     "ratio": turn[which]["events_per_second"] / turn[0]["events_per_second"]} for turn in turns),
+                   key=lambda pair: pair["ratio"])
+    return {**pairs[len(pairs) // 2], "ratios": [pair["ratio"] for pair in pairs]}

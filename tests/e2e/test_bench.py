@@ -68,10 +68,15 @@ def test_a_latency_counts_only_at_the_rate_that_was_asked_for(page_of):
 
 
 def test_every_plot_of_the_page_is_there_and_is_xml(page_of, tmp_path):
-    text = page_of({"drain": {"cases": [drain_case("none", 180_000.0, 200_000.0)]},
-                    "yardstick": {"none": {"ratio": 1.3, "relay": drained(130_000.0), "plain": {
-                        "events_per_second": 100_000.0, "cpu_seconds_per_million": {"peer": 1.0, "postgres": 2.0, "broker": 2.0}}}},
+    turn = {"ratio": 1.3, "relay": drained(130_000.0), "plain": {
+        "events_per_second": 100_000.0, "cpu_seconds_per_million": {"peer": 1.0, "postgres": 2.0, "broker": 2.0}}}
+    case = drain_case("none", 180_000.0, 200_000.0)
+    text = page_of({"drain": {"cases": [{**case, "two_workers": {**case, "share_of_ceiling": 0.95}}]},
+                    "yardstick": {"none": {**turn, "two_workers": turn}},
                     "scale": {"rows": 10, "cases": [{"name": "1 < 2", "events_per_second": 10.0, "ratio": 1.0}]}})
+    assert bar(text, "the same with two workers, no compression") == ["0.95", "≥ 0.85", "met"]
+    assert bar(text, "two workers, no compression: × the plain loop") == ["1.3", "≥ 1.2", "met"]
+    assert "| plain loop, none, two workers |" in text
     for name in ("drain", "peers", "scale"):
         assert f"(performance/{name}.svg)" in text
         tree.parse(tmp_path / "performance" / f"{name}.svg")
