@@ -18,9 +18,9 @@ from harness.waiting import eventually
 # --- the verifier ---
 
 class Seen:
-    def __init__(self, event_id, key="k", topic="t"):
+    def __init__(self, event_id, key="k", topic="t", offset=None):
         self.event_id, self.key, self.topic = event_id, None if key is None else key.encode(), topic
-        self.partition, self.offset, self.timestamp_ms = 0, ord(event_id), 0
+        self.partition, self.offset, self.timestamp_ms = 0, ord(event_id) if offset is None else offset, 0
 
 
 A, B, C = (CommittedRow(number, name, "t", "k") for number, name in enumerate("abc", start=1))
@@ -46,9 +46,14 @@ def test_the_wrong_topic_or_key_is_a_phantom():
 
 
 def test_a_repeated_row_is_a_duplicate_and_keeps_the_order():
-    verdict = verify([A, B], [Seen("a"), Seen("b"), Seen("a"), Seen("a")])
+    verdict = verify([A, B], [Seen("a"), Seen("b"), Seen("a", offset=99), Seen("a", offset=100)])
     assert verdict.duplicates == ["a", "a"]
     assert verdict.delivered_in_order() and not verdict.delivered_once_in_order()
+    assert "1 of k, 0@99, was at @97 0 ms earlier" in str(verdict)
+
+
+def test_a_record_that_is_read_twice_was_written_once():
+    assert verify([A, B], [Seen("a"), Seen("b"), Seen("a"), Seen("b")]).delivered_once_in_order()
 
 
 def test_a_first_occurrence_after_a_later_row_of_its_key_is_reordered():
