@@ -88,7 +88,7 @@ void Worker::tell_of_cluster(Instant now) {
     if (reports_.epoch_bumped)
         log(LogLevel::info, "producer_epoch_bumped",
             "librdkafka began a new epoch of its producer id, after a request that a broker turned down: what other "
-            "partitions have taken and not acknowledged is written twice",
+            "partitions have taken and not acknowledged may be written twice",
             {{"worker", static_cast<std::int64_t>(index_)},
              {"rows_in_flight", static_cast<std::int64_t>(relay_.window().rows_in_flight())}});
     if (reports_.throttled) relay_.on(ClusterThrottled{}, now);

@@ -55,7 +55,7 @@ def test_a_leader_goes_under_load(relay, kafka, database, load, topic, end):
     delivered(one, 4000, timeout=60)
     kafka.heal()
     delivered(one, 1000, timeout=60)
-    finish(one, writers.finish(), database, Consumer(kafka.bootstrap), topic, writers.in_doubt())
+    finish(one, writers.finish(), database, Consumer(kafka.bootstrap), topic, writers.in_doubt(), brokers_died=True)
 
 
 def test_a_topic_with_too_few_replicas_in_sync_waits_alone(relay, kafka, database, load, topic):
@@ -77,7 +77,7 @@ def test_a_topic_with_too_few_replicas_in_sync_waits_alone(relay, kafka, databas
     assert database.dead_letters() == 0
     kafka.brokers[3].start()
     eventually(lambda: waiting_rows(database, strict) == 0, timeout=60)
-    finish(one, writers.finish(), database, Consumer(kafka.bootstrap), topic, writers.in_doubt())
+    finish(one, writers.finish(), database, Consumer(kafka.bootstrap), topic, writers.in_doubt(), brokers_died=True)
     assert_nothing_lost(committed, Consumer(kafka.bootstrap).read(strict), duplicates_max=repeated_at_most(one))
 
 
@@ -92,4 +92,4 @@ def test_every_broker_but_one_goes_and_comes_back(relay, kafka, database, load, 
     kafka.heal()
     before = deleted(one)
     eventually(lambda: deleted(one) > before + 2000, timeout=60)
-    finish(one, writers.finish(), database, Consumer(kafka.bootstrap), topic, writers.in_doubt())
+    finish(one, writers.finish(), database, Consumer(kafka.bootstrap), topic, writers.in_doubt(), brokers_died=True)

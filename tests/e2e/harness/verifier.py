@@ -50,7 +50,7 @@ def verify(committed, records, in_doubt=()):
         if row.event_id in seen:
             before = seen[row.event_id]
             if (before.partition, before.offset) == (record.partition, record.offset):
-                continue  # one record that was read twice, as leaders changed beneath the reader
+                continue  # one record, read twice
             verdict.duplicates.append(row.event_id)
             verdict.again.append(f"{row.id} of {row.key}, {record.partition}@{record.offset}, was at @{before.offset} "
                                  f"{record.timestamp_ms - before.timestamp_ms} ms earlier")
