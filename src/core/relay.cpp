@@ -140,12 +140,10 @@ void Relay::on(const Delivered& event, Instant now) {
         acknowledged_at_ = std::min(acknowledged_at_, now);
         failures_in_a_row_ = 0;
         // What was in flight through an outage says nothing about how fast the broker is.
-        if (cluster_.acknowledged(now)) {
+        if (cluster_.acknowledged(now))
             pacing_.recover(now);
-        } else {
+        else
             pacing_.acknowledged(static_cast<std::uint32_t>(event.slots.size()), now - oldest, now);
-            topics_.acknowledged(now - oldest);
-        }
     }
     turn(now);
 }

@@ -10,11 +10,9 @@ using namespace std::chrono_literals;
 
 constexpr Backoff topic_backoff{200ms, 10s};
 
-// Without an acknowledgement for the first, a topic makes room for others: longer where a busy broker takes its time
-// with all of them, since each topic that made room is then read apart. For the last, its circuit is open, unless the
-// cluster's own has opened before.
-constexpr Duration hold_patience_min = 1s;
-constexpr Duration hold_patience_max = 3s;
+// Without an acknowledgement for the first, a topic makes room for others; for the second, its circuit is open, unless
+// the cluster's own has opened before.
+constexpr Duration hold_patience = 1s;
 constexpr Duration circuit_patience = 4s;
 
 // Without an answer about any topic for the first, or about this one for the second, a topic whose limits are awaited
@@ -153,16 +151,10 @@ void Topics::pause(std::span<const std::string_view> names, RowId low) {
     }
 }
 
-// Up at once, down by and by.
-void Topics::acknowledged(Duration after) {
-    acknowledged_after_ = std::max(after, acknowledged_after_ - (acknowledged_after_ - after) / 8);
-}
-
 void Topics::hold_stalled(RowId low, Instant now) {
-    const Duration patience = std::clamp<Duration>(2 * acknowledged_after_, hold_patience_min, hold_patience_max);
     for (std::size_t i = 0; i < topics_.size(); ++i) {
         const Topic& one = topics_[i];
-        if (one.state != State::settling && one.in_flight > 0 && now >= one.progress_at + patience)
+        if (one.state != State::settling && one.in_flight > 0 && now >= one.progress_at + hold_patience)
             park(TopicIndex{static_cast<std::uint32_t>(i)}, low);
     }
 }

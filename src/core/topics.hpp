@@ -57,7 +57,6 @@ public:
     void admitted(TopicIndex topic, std::uint32_t bytes, bool solo, Instant now);
     void left_flight(TopicIndex topic, std::uint32_t bytes);
     void taken(TopicIndex topic, Instant now);  // the broker acknowledged a row
-    void acknowledged(Duration after);          // how long the slowest of some rows of all topics took
     // The topic cannot be written: back off.
     void fail(TopicIndex topic, std::string_view reason, RowId resume_after, Instant now);
     void suspect(TopicIndex topic, RowId id);    // a row was rejected in company: sort it out, no wait
@@ -103,9 +102,8 @@ private:
     std::vector<Topic> topics_;
     std::unordered_map<std::string, TopicIndex, Hash, std::equal_to<>> by_name_;
     std::vector<TopicIndex> parked_;
-    Duration acknowledged_after_{};  // lately
-    Instant limits_answered_at_{};   // of any topic
-    TopicIndex last_{};              // rows of one topic tend to come together
+    Instant limits_answered_at_{};  // of any topic
+    TopicIndex last_{};             // rows of one topic tend to come together
 };
 
 // Kafka's rules for a topic name (org.apache.kafka.common.internals.Topic), and ours: names that begin with __ are

@@ -246,41 +246,6 @@ TEST_CASE("a topic whose acknowledgements fail to come does not open the cluster
     CHECK(world.problems() == "");
 }
 
-TEST_CASE("topics that wait for a busy broker are not taken for stuck") {
-    // The window is full, the next acknowledgement 1.5 s away.
-    RelayWorldSettings settings;
-    settings.relay.in_flight_rows = 1000;
-    RelayWorld world(settings);
-    world.start();
-    world.prove("one");
-    world.prove("two");
-    world.broker_latency = 1500ms;
-    world.insert_many(500, {.topic = "one"});
-    world.insert_many(500, {.topic = "two"});
-    world.run_for(2s);  // now it is known how long they take
-    world.reads.clear();
-    for (int i = 0; i < 5; ++i) {
-        world.insert_many(600, {.topic = "one"});
-        world.insert_many(600, {.topic = "two"});
-    }
-    world.run_for(60s);
-    CHECK(world.drained_dry());
-    CHECK(std::none_of(world.reads.begin(), world.reads.end(), [](const ReadRows& read) { return read.topic; }));
-
-    world.broker_latency = {};
-    for (int i = 0; i < 20; ++i) {
-        world.insert_many(10, {.topic = "one"});
-        world.run_for(100ms);
-    }
-    world.stick("two");
-    world.insert_many(1000, {.topic = "two"});
-    world.insert_many(100, {.topic = "one"});
-    world.run_for(1500ms);  // and that they no longer do
-    CHECK(std::count_if(world.table.begin(), world.table.end(),
-                        [](const auto& one) { return one.second.row.topic == "one"; }) == 0);
-    CHECK(world.problems() == "");
-}
-
 TEST_CASE("rows that wait for their topic do not slow the trial of a cluster") {
     RelayWorld world;
     world.pause_topic("paused", true);
