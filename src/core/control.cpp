@@ -44,14 +44,14 @@ std::span<const KeyBlock> Control::on(const BlockedKeysRead& event, bool blocks_
     reading_ = false;
     released_.clear();
     if (blocks_under_way || blocked_meanwhile_) return released_;
-    std::unordered_map<std::uint64_t, KeyBlock> now_blocked;
-    for (const KeyBlock& key : event.keys) now_blocked.emplace(key.key_hash, key);
+    std::unordered_map<std::uint64_t, Blocked> now_blocked;
+    for (const KeyBlock& key : event.keys) now_blocked.emplace(key.key_hash, Blocked{key.row, key.row, key.lane});
     for (const auto& [hash, key] : blocked_) {
         const auto still = now_blocked.find(hash);
         if (still == now_blocked.end())
-            released_.push_back(key);
+            released_.push_back({hash, key.back_to, key.lane});
         else
-            still->second.row = std::min(still->second.row, key.row);
+            still->second.back_to = std::min(still->second.back_to, key.back_to);
     }
     blocked_ = std::move(now_blocked);
     digest_ = event.digest;
@@ -75,11 +75,15 @@ std::optional<Action> Control::next(bool blocks_under_way, Instant now) {
 
 void Control::block(std::uint64_t key_hash, RowId row, std::uint8_t lane) {
     blocked_meanwhile_ = blocked_here_ = true;
-    if (key_hash != 0) blocked_.emplace(key_hash, KeyBlock{key_hash, row, lane});
+    if (key_hash != 0) blocked_.emplace(key_hash, Blocked{row, row, lane});
 }
 
 void Control::pass_over_all(RowId from) {
-    for (auto& [hash, key] : blocked_) key.row = std::min(key.row, from);
+    for (auto& [hash, key] : blocked_) key.back_to = std::min(key.back_to, from);
+}
+
+void Control::blocking_rows(std::vector<RowId>& rows, std::size_t max) const {
+    for (auto at = blocked_.begin(); at != blocked_.end() && rows.size() < max; ++at) rows.push_back(at->second.by);
 }
 
 // A later row may have blocked the key: one that was judged at sight, while an earlier one was in flight.
@@ -87,7 +91,7 @@ bool Control::pass_over(std::uint64_t key_hash, RowId row) {
     if (blocked_.empty()) return false;
     const auto found = blocked_.find(key_hash);
     if (found == blocked_.end()) return false;
-    found->second.row = std::min(found->second.row, row);
+    found->second.back_to = std::min(found->second.back_to, row);
     return true;
 }
 

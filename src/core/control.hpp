@@ -45,6 +45,7 @@ public:
         keys_due_ = blocked_meanwhile_ = true;
     }
     std::size_t blocked_keys() const { return blocked_.size(); }
+    void blocking_rows(std::vector<RowId>& rows, std::size_t max) const;
 
 private:
     bool open_ = false;
@@ -60,7 +61,12 @@ private:
     std::optional<std::uint64_t> max_rows_per_second_;
     std::int64_t revision_ = 0;
 
-    std::unordered_map<std::uint64_t, KeyBlock> blocked_;
+    struct Blocked {
+        RowId by;
+        RowId back_to;  // the lowest row that waits
+        std::uint8_t lane = 0;
+    };
+    std::unordered_map<std::uint64_t, Blocked> blocked_;  // by hash
     BlockedDigest digest_;
     std::vector<KeyBlock> released_;
 };

@@ -154,9 +154,11 @@ struct ReadRows {
     RowId known_base;                     // bit i of `known`: the row known_base + i is in the window, skip it
     std::span<const std::uint8_t> known;  // empty: nothing to skip
     std::span<const TopicIndex> without;  // leave out the rows of these topics
-    bool without_blocked = false;         // and the rows of blocked keys
-    bool noted = false;                   // write down which ids came, in the same transaction
-    bool claim = false;                   // begin a transaction, lock the rows in it, leave out what others have locked
+    // And of the keys that these rows block, as far as their lines say so still. Of no other: a key that somebody else
+    // blocks, and releases before we know, would lose what was left out of it to the rows behind.
+    std::span<const RowId> without_keys_of;
+    bool noted = false;  // write down which ids came, in the same transaction
+    bool claim = false;  // begin a transaction, lock the rows in it, leave out what others have locked
 };
 
 struct Probe {};

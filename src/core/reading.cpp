@@ -18,6 +18,7 @@ constexpr std::uint32_t row_bytes_floor = 1024;  // rows vary: no need to take a
 constexpr std::uint32_t kept_free = 8;
 
 constexpr std::ptrdiff_t without_max = 100;  // topics a read names to leave out
+constexpr std::size_t without_keys_max = 1000;
 
 template <class Amount>
 Amount room(Amount all, Amount used, Amount parked) {
@@ -170,8 +171,8 @@ std::optional<ReadRows> Reading::next(const ReadingContext& context, Instant now
 std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& context) {
     Window& window = context.window;
     Window::Known known;
-    bool without_blocked = false;
     without_.clear();
+    without_keys_of_.clear();
     bool noted = context.guard.notes() && (read.scope == ReadScope::main || read.scope == ReadScope::lanes);
     if (settings_.claim == ClaimMode::rows) {
         // A note inside the claim would go with it when the process dies: it is written before.
@@ -190,8 +191,8 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
         without_.assign(parked.begin(), parked.begin() + std::min<std::ptrdiff_t>(std::ssize(parked), without_max));
         const RowId first{read.after.value + 1};
         for (const TopicIndex topic : without_) context.topics.pass_over(topic, first);
-        without_blocked = context.control.blocked_keys() > 0;
-        if (without_blocked) context.control.pass_over_all(first);
+        context.control.blocking_rows(without_keys_of_, without_keys_max);
+        if (!without_keys_of_.empty()) context.control.pass_over_all(first);
     }
     under_way_ = read;
     if (noted) context.guard.sent();
@@ -206,7 +207,7 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
                     .known_base = known.base,
                     .known = known.bits,
                     .without = without_,
-                    .without_blocked = without_blocked,
+                    .without_keys_of = without_keys_of_,
                     .noted = noted,
                     .claim = read.claim};
 }

@@ -92,6 +92,7 @@ private:
     ReadScope turn_ = ReadScope::main;
     std::size_t topic_turn_ = 0;
     std::vector<TopicIndex> without_;
+    std::vector<RowId> without_keys_of_;
 
     // What a row may take, from the largest seen lately. Starts high, so that reads start small.
     std::uint32_t row_bytes_ = 16 * 1024;

@@ -64,12 +64,12 @@ void Session::send(const ReadRows& action, const Topics& topics, Instant now) {
     } else if (action.topic) {
         statement = Statement::read_topic;
         parameter(parameters++) = topics[*action.topic].name;
-    } else if (!action.known.empty() || !action.without.empty() || action.without_blocked) {
+    } else if (!action.known.empty() || !action.without.empty() || !action.without_keys_of.empty()) {
         statement = Statement::read_skipping;
         wire::append_integer(parameter(parameters++), action.known_base.value);
         parameter(parameters++).assign(action.known.begin(), action.known.end());
         name_topics(parameters++, action.without, topics);
-        parameter(parameters++).push_back(action.without_blocked ? '\1' : '\0');
+        wire::append_array(parameter(parameters++), action.without_keys_of);
     }
     execute(statement, parameters);
     sync({.operation = Operation::read, .sent_at = now, .statement = statement, .expected = action.limit});
@@ -81,12 +81,12 @@ void Session::send_claim(const ReadRows& action, const Topics& topics, Instant n
     wire::append_integer(parameter(1), action.upto.value);
     name_topics(2, action.without, topics);
     parameter(3) = action.topic ? topics[*action.topic].name : std::string();
-    parameter(4).push_back(action.without_blocked ? '\1' : '\0');
+    wire::append_array(parameter(4), action.without_keys_of);
     execute(Statement::lowest, 5);
     // What is asked for is the same: the first four parameters stay as they are.
     wire::append_integer(parameter(4),
                          static_cast<std::int32_t>(std::min(action.payload_bytes_max, std::uint32_t{INT32_MAX})));
-    parameter(5).push_back(action.without_blocked ? '\1' : '\0');
+    wire::append_array(parameter(5), action.without_keys_of);
     wire::append_integer(parameter(6), action.known_base.value);
     parameter(7).assign(action.known.begin(), action.known.end());
     wire::append_integer(parameter(8), std::int64_t{action.limit});

@@ -57,8 +57,11 @@ struct StatementText {
 #define OUTBOX_CLAIMABLE \
     "WHERE id > $1::int8 AND id <= $2::int8 AND topic <> ALL($3::text[]) AND ($4::text = '' OR topic = $4) "
 
-#define OUTBOX_NOT_BLOCKED \
-    "NOT EXISTS (SELECT FROM outbox.blocked_key AS b WHERE b.topic = message.topic AND b.key = message.key) "
+// Nor of a key that one of these rows blocks.
+#define OUTBOX_NOT_BLOCKED_BY(rows)                                     \
+    "AND (cardinality(" rows                                            \
+    "::int8[]) = 0 OR NOT EXISTS (SELECT FROM outbox.blocked_key AS b " \
+    "WHERE b.topic = message.topic AND b.key = message.key AND b.message_id = ANY(" rows "))) "
 
 // "I live", and: workers not seen for an hour, or for twenty lifetimes, are forgotten on the way: until then they tell
 // of crashes. Times that no living worker can have left are mended: the clock was ahead, and was set back. Who lives
@@ -161,12 +164,13 @@ inline constexpr std::array statements{
         "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 ORDER BY id LIMIT $4::int8"},
     // The same while `low` lags behind: rows already in the window ($7, one bit per id from $6 on) are left out, and
     // topics ($8) and blocked keys whose rows have to wait, so that LIMIT is spent on new ones.
-    StatementText{Statement::read_skipping, "read_skipping", "outbox.message",
-                  OUTBOX_READ_COLUMNS
-                  "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 AND "
-                  "CASE WHEN id - $6::int8 < octet_length($7::bytea) * 8::int8 "
-                  "THEN get_bit($7, (id - $6)::int4) = 0 ELSE true END AND topic <> ALL($8::text[]) "
-                  "AND (NOT $9::bool OR " OUTBOX_NOT_BLOCKED ") ORDER BY id LIMIT $4::int8"},
+    StatementText{
+        Statement::read_skipping, "read_skipping", "outbox.message",
+        OUTBOX_READ_COLUMNS
+        "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 AND "
+        "CASE WHEN id - $6::int8 < octet_length($7::bytea) * 8::int8 "
+        "THEN get_bit($7, (id - $6)::int4) = 0 ELSE true END AND topic <> ALL($8::text[]) " OUTBOX_NOT_BLOCKED_BY(
+            "$9") "ORDER BY id LIMIT $4::int8"},
     StatementText{Statement::read_topic, "read_topic", "outbox.message",
                   OUTBOX_READ_COLUMNS
                   "WHERE id > $1::int8 AND id <= $2::int8 AND ($3::int8 >> lane::int4) & 1 = 1 AND topic = $6::text "
@@ -184,14 +188,12 @@ inline constexpr std::array statements{
     // neither read nor gone, `low` in turn stays below the lowest one, which a statement without locks looks for first.
     StatementText{Statement::begin, "begin", "outbox.message", "BEGIN"},
     StatementText{Statement::lowest, "lowest", "outbox.message",
-                  "SELECT id FROM outbox.message " OUTBOX_CLAIMABLE "AND (NOT $5::bool OR " OUTBOX_NOT_BLOCKED
-                  ") ORDER BY id LIMIT 1"},
+                  "SELECT id FROM outbox.message " OUTBOX_CLAIMABLE OUTBOX_NOT_BLOCKED_BY("$5") "ORDER BY id LIMIT 1"},
     StatementText{Statement::claim, "claim", "outbox.message",
-                  OUTBOX_READ_COLUMNS OUTBOX_CLAIMABLE
-                  "AND (NOT $6::bool OR " OUTBOX_NOT_BLOCKED
-                  ") AND CASE WHEN id - $7::int8 < octet_length($8::bytea) * 8::int8 "
-                  "THEN get_bit($8, (id - $7)::int4) = 0 ELSE true END "
-                  "ORDER BY id LIMIT $9::int8 FOR UPDATE OF message SKIP LOCKED"},
+                  OUTBOX_READ_COLUMNS OUTBOX_CLAIMABLE OUTBOX_NOT_BLOCKED_BY(
+                      "$6") "AND CASE WHEN id - $7::int8 < octet_length($8::bytea) * 8::int8 "
+                            "THEN get_bit($8, (id - $7)::int4) = 0 ELSE true END "
+                            "ORDER BY id LIMIT $9::int8 FOR UPDATE OF message SKIP LOCKED"},
     StatementText{Statement::commit, "commit", "outbox.message", "COMMIT"},
     StatementText{Statement::probe_high, "probe_high", "outbox.message_id_seq",
                   "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM outbox.message_id_seq"},
@@ -265,7 +267,7 @@ inline constexpr std::array statements{
 
 #undef OUTBOX_READ_COLUMNS
 #undef OUTBOX_CLAIMABLE
-#undef OUTBOX_NOT_BLOCKED
+#undef OUTBOX_NOT_BLOCKED_BY
 #undef OUTBOX_ATTENDANCE
 #undef OUTBOX_SAME_EVENT
 #undef OUTBOX_DEAD_LETTER_COLUMNS

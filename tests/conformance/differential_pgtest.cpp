@@ -194,6 +194,7 @@ private:
     std::vector<EventId> events_;
     std::vector<std::uint8_t> known_;
     std::vector<TopicIndex> without_;
+    std::vector<RowId> without_keys_of_;
     std::string steps_;
 };
 
@@ -253,7 +254,9 @@ Action Differential::some_read() {
             for (const TopicIndex topic : {orders, bills, mails})
                 if (below(3) == 0) without_.push_back(topic);
             read.without = without_;
-            read.without_blocked = below(2) == 0;
+            without_keys_of_.clear();
+            for (int rows = below(6); rows > 0; --rows) without_keys_of_.push_back(some_id());
+            read.without_keys_of = without_keys_of_;
             break;
         default:
             break;

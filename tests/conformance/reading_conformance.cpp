@@ -171,7 +171,11 @@ TEST_CASE("conformance: rows of blocked keys come unless the read says otherwise
     ReadRows read = everything();
     CHECK(database->ask(session, read).ids() == Ids{1, 2, 3, 4, 5});
     read.known_base = RowId{1};
-    read.without_blocked = true;
+    const std::array others{RowId{2}};
+    read.without_keys_of = others;
+    CHECK(database->ask(session, read).ids() == Ids{1, 2, 3, 4, 5});
+    const std::array blocking{RowId{2}, RowId{1}};
+    read.without_keys_of = blocking;
     CHECK(database->ask(session, read).ids() == Ids{2, 4, 5});
     database->unblock("orders", 1);
     CHECK(database->ask(session, read).ids() == Ids{1, 2, 3, 4, 5});

@@ -204,7 +204,8 @@ TEST_CASE("a claim leaves out topics, blocked keys and known rows; the lowest ro
     const std::vector<TopicIndex> without{driver.topics.index_of("parked")};
     const std::vector<std::uint8_t> known{0b00001000};  // row 4
     read.without = without;
-    read.without_blocked = true;
+    const std::vector<RowId> blocking{RowId{3}};
+    read.without_keys_of = blocking;
     read.known_base = RowId{1};
     read.known = known;
     Claimed claimed = claim(driver, read);
@@ -275,9 +276,9 @@ TEST_CASE("a claim above the mark reads no dead row, however many a snapshot hol
         }
         return 0L;
     };
-    const std::string rest = ", '{}', '', 1000000, false, 1, '', 100)";
+    const std::string rest = ", '{}', '', 1000000, '{}', 1, '', 100)";
     CHECK(pages(Statement::claim, "(49000, 9223372036854775807" + rest) < 400);
-    CHECK(pages(Statement::lowest, "(49000, 9223372036854775807, '{}', '', false)") < 10);
+    CHECK(pages(Statement::lowest, "(49000, 9223372036854775807, '{}', '', '{}')") < 10);
     CHECK(pages(Statement::claim, "(0, 9223372036854775807" + rest) > 500);  // what the mark saves
 }
 

@@ -42,10 +42,10 @@ void check_plans(const PostgresDatabase& database) {
     client.execute(text_of(Statement::settings).sql, {"9000", "3000"});
     for (const auto& [statement, parameters] : std::initializer_list<std::pair<Statement, std::string>>{
              {Statement::read, "(0, 9223372036854775807, -1, 1000, 1000000)"},
-             {Statement::read_skipping, "(0, 9223372036854775807, -1, 1000, 1000000, 1, '\\x00', '{other}', true)"},
+             {Statement::read_skipping, "(0, 9223372036854775807, -1, 1000, 1000000, 1, '\\x00', '{other}', '{7}')"},
              {Statement::read_topic, "(0, 9223372036854775807, -1, 1000, 1000000, 't')"},
-             {Statement::lowest, "(0, 9223372036854775807, '{other}', '', true)"},
-             {Statement::claim, "(0, 9223372036854775807, '{other}', '', 1000000, true, 1, '\\x00', 1000)"},
+             {Statement::lowest, "(0, 9223372036854775807, '{other}', '', '{7}')"},
+             {Statement::claim, "(0, 9223372036854775807, '{other}', '', 1000000, '{7}', 1, '\\x00', 1000)"},
              {Statement::delete_places, "('{\"(0,1)\"}', '\\x01', 1)"},
              {Statement::delete_ids, "('{1,2,3}')"},
              {Statement::delete_unlocked, "('{1}', '{00000000-0000-0000-0000-000000000000}')"},

@@ -80,6 +80,7 @@ void PostgresModel::send(SessionId id, const Action& action, const Topics& topic
     if (const auto* read = std::get_if<ReadRows>(&action)) {
         command.known.assign(read->known.begin(), read->known.end());
         for (const TopicIndex topic : read->without) command.without.push_back(topic_named(topics[topic].name));
+        command.without_keys_of.assign(read->without_keys_of.begin(), read->without_keys_of.end());
         if (read->topic) command.topic = topic_named(topics[*read->topic].name);
     }
     if (const auto* rows = std::get_if<DeleteRows>(&action)) {

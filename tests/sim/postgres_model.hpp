@@ -120,6 +120,7 @@ private:
         std::vector<std::uint64_t> places{};
         std::vector<std::uint8_t> known{};
         std::vector<TopicName> without{};
+        std::vector<RowId> without_keys_of{};
         std::optional<TopicName> topic{};
         std::string code{};
         std::optional<Answer> first_half{};  // of two statements
@@ -172,7 +173,7 @@ private:
     Answer blocked_keys() const;
     Answer crashes(const WorkerName& worker) const;
     void note(const WorkerName& worker, std::optional<RowId> from, std::optional<RowId> upto);
-    bool is_blocked(const MessageRow& row) const;
+    bool is_blocked(const MessageRow& row, const std::vector<RowId>& by) const;
     void forget_crashes(const WorkerName& worker);
     BlockedDigest blocked_digest() const;
     WorkerRow* worker_row(const EventId& id);

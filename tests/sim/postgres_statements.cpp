@@ -146,9 +146,10 @@ void PostgresModel::owner_changed(std::uint8_t lane) {
 
 // ---- reading ---------------------------------------------------------------------------------------------------
 
-bool PostgresModel::is_blocked(const MessageRow& row) const {
-    return row.key >= 0 && !operators_.blocked_keys.empty() &&
-           operators_.blocked_keys.contains({name_of(row.topic), key_text(row)});
+bool PostgresModel::is_blocked(const MessageRow& row, const std::vector<RowId>& by) const {
+    if (row.key < 0 || by.empty()) return false;
+    const auto found = operators_.blocked_keys.find({name_of(row.topic), key_text(row)});
+    return found != operators_.blocked_keys.end() && std::find(by.begin(), by.end(), found->second.row) != by.end();
 }
 
 // A noted read is not a read of one topic, and that one does not skip: they are statements of their own.
@@ -156,7 +157,7 @@ bool PostgresModel::wanted(const MessageRow& row, const Command& command, const 
     if (row.writer != 0 || !action.lanes.contains(row.lane)) return false;
     if (action.noted) return true;
     if (command.topic) return row.topic == *command.topic;
-    if (command.known.empty() && command.without.empty() && !action.without_blocked) return true;
+    if (command.known.empty() && command.without.empty() && command.without_keys_of.empty()) return true;
     const Bit known = known_bit(command.known, action.known_base, row.id);
     if (known == Bit::error) {
         violation("a read names known rows from above the first one it asks for");
@@ -164,7 +165,7 @@ bool PostgresModel::wanted(const MessageRow& row, const Command& command, const 
     }
     return known == Bit::clear &&
            std::find(command.without.begin(), command.without.end(), row.topic) == command.without.end() &&
-           !(action.without_blocked && is_blocked(row));
+           !is_blocked(row, command.without_keys_of);
 }
 
 PostgresModel::Answer PostgresModel::read(const WorkerName& worker, const Command& command, const ReadRows& action) {

@@ -284,7 +284,9 @@ RelayWorld::Answer RelayWorld::run_read(const Command& command, const ReadRows& 
             return std::as_const(relay).topics()[topic].name == row.row.topic;
         };
         if (std::any_of(command.without.begin(), command.without.end(), is_its_topic)) continue;
-        if (read.without_blocked && blocked_keys.contains({row.row.topic, row.row.key})) continue;
+        const auto blocked = blocked_keys.find({row.row.topic, row.row.key});
+        const auto& by = command.without_keys_of;
+        if (blocked != blocked_keys.end() && std::find(by.begin(), by.end(), blocked->second.id) != by.end()) continue;
         if (read.claim) lowest = std::min(lowest, row.id);
         if (is_known(command.known, read.known_base, row.id) || (read.claim && locked.contains(row.id))) continue;
         if (read.claim) claimed_.insert(row.id);
@@ -439,7 +441,9 @@ void RelayWorld::publish(const Publish& action) {
         }
         if (given_back_.contains(row.lane())) violation("published after its lane was given back", row.id);
         if (!in_flight_events_.insert(row.event_id).second) violation("published while it was in flight", row.id);
-        if (blocked_keys.contains({row.row.topic, row.row.key}))
+        // The row that blocks it may be tried again: another worker may have blocked the key, and it was not told yet.
+        const auto blocked = blocked_keys.find({row.row.topic, row.row.key});
+        if (blocked != blocked_keys.end() && blocked->second.id != row.id)
             violation("published although its key is blocked", row.id);
         published.push_back(row.id);
         (stuck_.contains(row.row.topic) ? stuck_rows_ : in_flight).push_back({admission.slot, row, now});
@@ -468,7 +472,7 @@ void RelayWorld::send(const Action& action) {
     if (const auto* rows = std::get_if<Publish>(&action)) return publish(*rows);
     if (!session_) violation("a statement without a session", RowId{});
     if (claims_rows()) look_at_claim(action);
-    Command command{action, now, {}, {}, {}, {}};
+    Command command{action, now, {}, {}, {}, {}, {}};
     if (const auto* rows = std::get_if<DeleteRows>(&action)) {
         command.ids.assign(rows->ids.begin(), rows->ids.end());
         command.event_ids.assign(rows->event_ids.begin(), rows->event_ids.end());
@@ -477,6 +481,7 @@ void RelayWorld::send(const Action& action) {
         reads.push_back(*read);
         command.known.assign(read->known.begin(), read->known.end());
         command.without.assign(read->without.begin(), read->without.end());
+        command.without_keys_of.assign(read->without_keys_of.begin(), read->without_keys_of.end());
     }
     if (const auto* release = std::get_if<ReleaseLanes>(&action)) given_back_ = given_back_ | release->lanes;
     commands_.push_back(std::move(command));

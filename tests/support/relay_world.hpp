@@ -135,6 +135,7 @@ private:
         std::vector<EventId> event_ids;
         std::vector<std::uint8_t> known;
         std::vector<TopicIndex> without;
+        std::vector<RowId> without_keys_of;
     };
     struct Left {};
     struct Noted {};
