@@ -203,8 +203,32 @@ def _claims(step, _):
 {_table(["workers", "lanes, events/s", "rows, events/s", "rows / lanes"], rows)}"""
 
 
+def _profile(step, plots):
+    if "frames" not in step:
+        return step["not_measured"] + "\n"
+    plots["flame"] = plot.flame(f"A drain at {number(step['events_per_second'])} events/s, by thread", step["frames"])
+    alone = {}
+
+    def add(node):
+        name, count, children = node
+        rest = count - sum(child[1] for child in children)
+        alone[name] = alone.get(name, 0) + rest
+        for child in children:
+            add(child)
+
+    add(step["frames"])
+    widest = sorted(alone.items(), key=lambda item: -item[1])[:12]
+    return f"""{number(step['samples'])} samples of the relay and of its server process, while both run; what has less than 0.3 % of them counts to its
+caller. Sampling slows them down.
+
+![where a drain spends its time](performance/flame.svg)
+
+{_table(["function, without what it calls", "share"], [(f"`{name}`", f"{100 * count / step['samples']:.1f} %") for name, count in widest])}"""
+
+
 _SECTIONS = [("Drain", "drain", _drain), ("Flatness", "flatness", _flatness), ("Latency", "latency", _latency),
-             ("Cost", "cost", _cost), ("Scale", "scale", _scale), ("Claims", "claims", _claims)]
+             ("Cost", "cost", _cost), ("Scale", "scale", _scale), ("Claims", "claims", _claims),
+             ("Profile", "profile", _profile)]
 
 
 def number(value):

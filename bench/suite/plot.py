@@ -4,6 +4,7 @@ import textwrap
 from html import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 340, 90, 20, 64, 64
+FLAME_WIDTH = 1400
 COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b"]
 
 
@@ -101,3 +102,33 @@ def _short(value):
     if value >= 1000:
         return f"{value / 1000:,.0f}k" if value >= 10_000 else f"{value / 1000:.1f}k"
     return f"{value:.3g}"
+
+
+def flame(title, root):
+    """What called what, from top to bottom; as wide as it took. `root` is [name, samples, [children]]."""
+    def depth(node):
+        return 1 + max(map(depth, node[2]), default=0)
+
+    row, scale = 17, (FLAME_WIDTH - 2) / root[1]
+
+    def frames(node, x, level):
+        name, count, children = node
+        width = count * scale
+        letters = int(width / 6.2)
+        shown = name if len(name) <= letters else name[:letters - 1] + "…" if letters > 3 else ""
+        colour = f"hsl({18 + sum(map(ord, name)) % 36}, 85%, {68 + sum(map(ord, name)) % 11}%)"
+        yield (f'<g><title>{escape(name)}: {100 * count / root[1]:.1f} %</title><rect x="{x:.1f}" y="{30 + level * row}" '
+               f'width="{max(width - 0.5, 0.5):.1f}" height="{row - 1}" fill="{colour}"/>')
+        if shown:
+            yield f'<text x="{x + 2:.1f}" y="{30 + level * row + 12}">{escape(shown)}</text>'
+        yield '</g>'
+        for child in children:
+            yield from frames(child, x, level + 1)
+            x += child[1] * scale
+
+    height = 40 + depth(root) * row
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {FLAME_WIDTH} {height}" width="{FLAME_WIDTH}" '
+        f'height="{height}" font-family="sans-serif" font-size="11">',
+        f'<rect width="{FLAME_WIDTH}" height="{height}" fill="white"/>',
+        f'<text x="4" y="20" font-size="15">{escape(title)}</text>', *frames(root, 1, 0), "</svg>\n"])

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
-from suite import page  # noqa: E402
+from suite import page, profile  # noqa: E402
 from suite.flatness import rates_by_tenth  # noqa: E402
 
 
@@ -89,3 +89,34 @@ def test_rates_are_those_between_the_tenths():
     assert rates[0] == pytest.approx(100)
     assert rates[-1] == pytest.approx(50)
     assert len(rates) == 10
+
+
+PERF_SCRIPT = """\
+worker-0  101
+	    55d0 malloc
+	    55d1 outbox::Producer::publish(outbox::TopicIndex, outbox::RowContent const&, outbox::Slot)
+	    55d2 outbox::Worker::run()
+
+worker-0  101
+	    55d3 std::vector<int, std::allocator<int> >::push_back(int&&)
+	    55d2 outbox::Worker::run()+0x4c
+
+rdk:broker1  102
+	    7f00 [unknown]
+"""
+
+
+def test_samples_of_perf_become_stacks_by_thread():
+    assert list(profile.parse(PERF_SCRIPT)) == [("worker-0", "Worker::run", "Producer::publish", "malloc"),
+                                                ("worker-0", "Worker::run", "std::vector::push_back"),
+                                                ("librdkafka: brokers", "?")]
+
+
+def test_the_profile_is_drawn_and_says_which_functions_took_the_time(page_of, tmp_path):
+    stacks = {("worker-0", "run", "publish"): 70, ("worker-0", "run"): 20, ("worker-0", "run", "rare"): 1,
+              ("rdk:main",): 9}
+    frames = profile.prune(profile.tree(stacks), 3)
+    text = page_of({"profile": {"rows": 10, "events_per_second": 1000.0, "samples": 100, "frames": frames}})
+    assert "| `publish` | 70.0 % |\n| `run` | 21.0 % |\n| `rdk:main` | 9.0 % |" in text
+    drawn = tree.parse(tmp_path / "performance" / "flame.svg")
+    assert "publish: 70.0 %" in [title.text for title in drawn.iter("{http://www.w3.org/2000/svg}title")]
