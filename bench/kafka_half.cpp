@@ -26,7 +26,7 @@ int kafka_half(const Options& options) {
 
     while (!producer.connected()) {
         wakeups.sleep({}, {producer.descriptor(), POLLIN}, std::chrono::milliseconds(100));
-        producer.collect(reports);
+        producer.collect(reports, boot_now());
     }
     const double cpu_before = cpu_seconds();
     const Instant begin = boot_now();
@@ -38,11 +38,11 @@ int kafka_half(const Options& options) {
              i < settings.batch_rows && sent < options.rows && sent - delivered < settings.in_flight_rows; ++i) {
             row.key = keys[sent % keys.size()];
             row.payload = contents[sent % contents.size()];
-            if (producer.publish(TopicIndex{}, row, Slot{})) break;
+            if (producer.publish(TopicIndex{}, row, Slot{static_cast<std::uint32_t>(sent % 1'000'000)})) break;
             ++sent;
         }
         reports.clear();
-        producer.collect(reports);
+        producer.collect(reports, boot_now());
         delivered += reports.delivered.size();
         if (!reports.failed.empty()) return 1;
         if (sent - delivered >= settings.in_flight_rows || sent == options.rows)

@@ -43,7 +43,7 @@ void Worker::serve_producer(bool readable, Instant now) {
     if (producer_) look_at_secrets(now);
     if (!producer_ || !readable) return;
     reports_.clear();
-    producer_->collect(reports_);
+    producer_->collect(reports_, now);
     observer_.noticed(reports_.notices);
     if (!reports_.delivered.empty()) {
         producer_failures_ = 0;

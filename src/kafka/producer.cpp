@@ -7,10 +7,13 @@
 #include <algorithm>
 #include <array>
 #include <stdexcept>
+#include <unordered_map>
 #include <utility>
 
+#include "core/first_contact.hpp"
+#include "core/invariant.hpp"
 #include "kafka/delivery_error.hpp"
-#include "kafka/first_contact.hpp"
+#include "kafka/partitioner.hpp"
 #include "kafka/producer_conf.hpp"
 #include "kafka/record_headers.hpp"
 #include "kafka/secrets.hpp"
@@ -27,6 +30,23 @@ using KafkaEvent = std::unique_ptr<rd_kafka_event_t, FreeWith<rd_kafka_event_des
 using KafkaError = std::unique_ptr<rd_kafka_error_t, FreeWith<rd_kafka_error_destroy>>;
 
 constexpr std::string_view unproven = "acknowledged without an offset, by a partition that gave none before";
+constexpr Failure purged{FailureKind::in_doubt, "_PURGE_QUEUE", "purged before it was sent"};
+constexpr Failure held_back{FailureKind::in_doubt, "HELD_BACK", "a row before it, for the same partition, was refused"};
+
+struct Record {
+    TopicIndex topic{};
+    std::optional<std::string_view> key;
+    std::optional<std::string_view> payload;
+    KafkaHeaders headers;
+};
+
+// One that waits for first contact: it has a key. What it was read from may be gone before it goes.
+struct HeldRecord {
+    TopicIndex topic{};
+    std::string key;
+    std::optional<std::string> payload;
+    KafkaHeaders headers;
+};
 
 // A number as librdkafka carries one to its reports.
 void* carried(std::size_t number) {
@@ -65,16 +85,25 @@ struct Producer::State {
     State& operator=(const State&) = delete;
 
     KafkaTopic& topic(TopicIndex index, std::string_view name);
+    std::optional<Failure> send_or_hold(Record record, Slot slot);
+    void hold(Record record, std::int32_t partition, Slot slot);
+    void send_held(const std::vector<Slot>& waiting, ProducerReports& reports);
+    void fail_held(const std::vector<Slot>& waiting, const Failure& failure, ProducerReports& reports);
+    void take_back_held();
+    void wake() const;
     void on_deliveries(rd_kafka_event_t* event, ProducerReports& reports);
     void on_error(rd_kafka_event_t* event, ProducerReports& reports);
     void on_statistics(rd_kafka_event_t* event, ProducerReports& reports);
     void on_connected();
 
     rd_kafka_t* producer = nullptr;
+    PartitionerCallback partitioner = nullptr;
     KafkaQueue queue;
     std::vector<KafkaTopic> topics;  // by TopicIndex
     RecordHeaders headers;
     FirstContact first_contact;
+    std::unordered_map<std::uint32_t, HeldRecord> held;  // by slot: what first_contact has waiting
+    std::vector<Slot> taken_back;                        // of those: purged, to be reported
     TopicLimitsQuestions limits_questions;
     int wake_fd = -1;
     bool connected = false;
@@ -85,6 +114,8 @@ struct Producer::State {
 
 Producer::Producer(const KafkaSettings& settings, const RelaySettings& relay) : state_(std::make_unique<State>()) {
     KafkaConf conf = producer_conf(settings, relay);
+    state_->partitioner = asking_partitioner(conf_value(conf.get(), "partitioner"));
+    if (state_->partitioner == nullptr) throw std::runtime_error("the relay does not know this partitioner");
     std::array<char, 512> reason{};
     state_->producer = rd_kafka_new(RD_KAFKA_PRODUCER, conf.get(), reason.data(), reason.size());
     if (state_->producer == nullptr)
@@ -97,8 +128,7 @@ Producer::Producer(const KafkaSettings& settings, const RelaySettings& relay) : 
     if (state_->wake_fd < 0) throw std::runtime_error("cannot create an eventfd");
     const std::uint64_t one = 1;
     rd_kafka_queue_io_event_enable(state_->queue.get(), state_->wake_fd, &one, sizeof one);
-    // It tells when the queue stops being empty: what came before this line would never be told.
-    [[maybe_unused]] const auto woken = ::write(state_->wake_fd, &one, sizeof one);
+    state_->wake();  // it tells when the queue stops being empty: what came before this line would never be told
 }
 
 Producer::~Producer() = default;
@@ -116,12 +146,14 @@ bool Producer::fatal() const {
     return state_->fatal;
 }
 std::uint64_t Producer::queued() const {
-    return static_cast<std::uint64_t>(rd_kafka_outq_len(state_->producer));
+    return static_cast<std::uint64_t>(rd_kafka_outq_len(state_->producer)) + state_->held.size();
 }
 void Producer::purge_unsent() {
+    state_->take_back_held();
     rd_kafka_purge(state_->producer, RD_KAFKA_PURGE_F_QUEUE);
 }
 void Producer::purge() {
+    state_->take_back_held();
     rd_kafka_purge(state_->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
 }
 
@@ -149,43 +181,99 @@ KafkaTopic& Producer::State::topic(TopicIndex index, std::string_view name) {
     if (!handle) {
         rd_kafka_topic_conf_t* const conf = rd_kafka_default_topic_conf_dup(producer);
         rd_kafka_topic_conf_set_opaque(conf, carried(place));
+        rd_kafka_topic_conf_set_partitioner_cb(conf, partitioner);
         handle.reset(rd_kafka_topic_new(producer, std::string(name).c_str(), conf));  // owns conf, also when it fails
     }
     return handle;
 }
 
 std::optional<Failure> Producer::publish(TopicIndex topic, const RowContent& row, Slot slot) {
-    const KafkaTopic& handle = state_->topic(topic, row.topic);
-    if (!handle) return failure_from(rd_kafka_last_error());
-
+    if (!state_->topic(topic, row.topic)) return failure_from(rd_kafka_last_error());
     KafkaHeaders headers = state_->headers.of(row);
     if (!headers) return Failure{FailureKind::row, "INVALID_HEADERS", "headers are not a JSON object of strings"};
-    const std::string_view key = row.key.value_or(std::string_view{});
-    const std::string_view payload = row.payload.value_or(std::string_view{});
-    const void* const key_bytes = row.key ? key.data() : nullptr;
-    const void* const payload_bytes = row.payload ? payload.data() : nullptr;
+    return state_->send_or_hold({topic, row.key, row.payload, std::move(headers)}, slot);
+}
+
+std::optional<Failure> Producer::State::send_or_hold(Record record, Slot slot) {
+    if (record.key && !first_contact.may_send(record.topic, FirstContact::not_known)) {
+        hold(std::move(record), FirstContact::not_known, slot);
+        return std::nullopt;
+    }
+    const std::string_view key = record.key.value_or(std::string_view{});
+    const std::string_view payload = record.payload.value_or(std::string_view{});
+    const void* const key_bytes = record.key ? key.data() : nullptr;
+    const void* const payload_bytes = record.payload ? payload.data() : nullptr;
     void* const opaque = carried(static_cast<std::size_t>(slot));
+    PartitionChoice choice(first_contact, record.topic);
     // The tags are written out: the RD_KAFKA_V_… macros are made of C casts.
-    const rd_kafka_resp_err_t error = rd_kafka_producev(
-        state_->producer, RD_KAFKA_VTYPE_RKT, handle.get(), RD_KAFKA_VTYPE_MSGFLAGS, int{RD_KAFKA_MSG_F_COPY},
-        RD_KAFKA_VTYPE_KEY, key_bytes, key.size(), RD_KAFKA_VTYPE_VALUE, payload_bytes, payload.size(),
-        RD_KAFKA_VTYPE_HEADERS, headers.get(), RD_KAFKA_VTYPE_OPAQUE, opaque, RD_KAFKA_VTYPE_END);
+    const rd_kafka_resp_err_t error =
+        rd_kafka_producev(producer, RD_KAFKA_VTYPE_RKT, topics[static_cast<std::size_t>(record.topic)].get(),
+                          RD_KAFKA_VTYPE_MSGFLAGS, int{RD_KAFKA_MSG_F_COPY}, RD_KAFKA_VTYPE_KEY, key_bytes, key.size(),
+                          RD_KAFKA_VTYPE_VALUE, payload_bytes, payload.size(), RD_KAFKA_VTYPE_HEADERS,
+                          record.headers.get(), RD_KAFKA_VTYPE_OPAQUE, opaque, RD_KAFKA_VTYPE_END);
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR && choice.has_to_wait()) {
+        hold(std::move(record), choice.partition(), slot);
+        return std::nullopt;
+    }
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        state_->fatal = state_->fatal || failure_kind(error) == FailureKind::fatal;
+        fatal = fatal || failure_kind(error) == FailureKind::fatal;
         return failure_from(error);
     }
-    static_cast<void>(headers.release());  // librdkafka owns them, but only once it has taken the message
+    static_cast<void>(record.headers.release());  // librdkafka owns them, but only once it has taken the message
+    if (record.key)
+        first_contact.sent(record.topic, choice.partition(), slot);
+    else
+        first_contact.sent_without_key(slot);
     return std::nullopt;
+}
+
+void Producer::State::hold(Record record, std::int32_t partition, Slot slot) {
+    HeldRecord copy{record.topic, std::string(*record.key), std::nullopt, std::move(record.headers)};
+    if (record.payload) copy.payload.emplace(*record.payload);
+    require_invariant(held.emplace(static_cast<std::uint32_t>(slot), std::move(copy)).second, "two rows in one slot");
+    first_contact.hold(record.topic, partition, slot);
+}
+
+// What comes after a row that is refused must not overtake it.
+void Producer::State::send_held(const std::vector<Slot>& waiting, ProducerReports& reports) {
+    std::optional<Failure> refused;
+    for (const Slot slot : waiting) {
+        const auto node = held.extract(static_cast<std::uint32_t>(slot));
+        HeldRecord& record = node.mapped();
+        if (refused) {
+            reports.failed.push_back({slot, *refused, true});
+        } else if (const auto failure =
+                       send_or_hold({record.topic, record.key, record.payload, std::move(record.headers)}, slot)) {
+            reports.failed.push_back({slot, *failure, true});
+            refused = failure->kind == FailureKind::row ? held_back : *failure;
+        }
+    }
+}
+
+void Producer::State::fail_held(const std::vector<Slot>& waiting, const Failure& failure, ProducerReports& reports) {
+    for (const Slot slot : waiting) {
+        held.erase(static_cast<std::uint32_t>(slot));
+        reports.failed.push_back({slot, failure, false});
+    }
+}
+
+void Producer::State::take_back_held() {
+    for (const Slot slot : first_contact.take_all_waiting()) {
+        held.erase(static_cast<std::uint32_t>(slot));
+        taken_back.push_back(slot);
+    }
+    if (!taken_back.empty()) wake();
 }
 
 void Producer::State::on_deliveries(rd_kafka_event_t* event, ProducerReports& reports) {
     while (const rd_kafka_message_t* message = rd_kafka_event_message_next(event)) {
         const Slot slot{number_in(message->_private)};
+        const TopicIndex topic{number_in(rd_kafka_topic_opaque(message->rkt))};
         // Persisted is what counts: an error beside it concerns the acknowledgement, not the record. And no error
         // without it is not enough to delete a row.
         const bool persisted = rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_PERSISTED;
-        if (persisted && first_contact.proven(TopicIndex{number_in(rd_kafka_topic_opaque(message->rkt))},
-                                              message->partition, message->offset)) {
+        const bool delivered = persisted && first_contact.proven(topic, message->partition, slot, message->offset);
+        if (delivered) {
             reports.delivered.push_back(slot);
             on_connected();
         } else if (persisted) {
@@ -193,6 +281,12 @@ void Producer::State::on_deliveries(rd_kafka_event_t* event, ProducerReports& re
         } else {
             reports.failed.push_back({slot, failure_from(message->err), false});
         }
+        const std::vector<Slot> waiting = first_contact.take_waiting(topic, message->partition, slot);
+        if (waiting.empty()) continue;
+        if (delivered)
+            send_held(waiting, reports);
+        else
+            fail_held(waiting, Failure(reports.failed.back().failure), reports);
     }
 }
 
@@ -239,7 +333,14 @@ void Producer::State::on_connected() {
     trouble.clear();
 }
 
-void Producer::collect(ProducerReports& reports) {
+void Producer::State::wake() const {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto woken = ::write(wake_fd, &one, sizeof one);
+}
+
+void Producer::collect(ProducerReports& reports, Instant now) {
+    state_->first_contact.turn(now);
+    for (const Slot slot : std::exchange(state_->taken_back, {})) reports.failed.push_back({slot, purged, false});
     std::uint64_t wakes = 0;
     [[maybe_unused]] const auto cleared = ::read(state_->wake_fd, &wakes, sizeof wakes);
     // Bounded by what one read of the database brings: the loop comes back for the rest.

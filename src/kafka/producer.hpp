@@ -1,5 +1,5 @@
 // One worker's Kafka producer: idempotent, acks=all, its reports taken as events on the worker's own thread, woken
-// through a descriptor. No callback of ours runs on librdkafka's threads.
+// through a descriptor. No callback of ours that touches anything runs on librdkafka's threads.
 // A producer that turns fatal is destroyed and replaced by another one; that is its owner's business.
 // Not a general client: it publishes rows and reports on them by slot. The worker's thread.
 #pragma once
@@ -68,10 +68,11 @@ public:
     // Readable when there is something to collect.
     int descriptor() const;
 
-    // The row is copied. On failure it never left this process, and no report will come.
+    // The row is copied, and held back here while its partition's first contact is under way (core/first_contact.hpp).
+    // On failure it never left this process, and no report will come.
     std::optional<Failure> publish(TopicIndex topic, const RowContent& row, Slot slot);
 
-    void collect(ProducerReports& reports);
+    void collect(ProducerReports& reports, Instant now);
 
     // Each is answered once by a report, within 5 s: known only when the brokers give us leave to DescribeConfigs it.
     void ask_limits(std::span<const NamedTopic> topics);
@@ -89,7 +90,7 @@ public:
     bool connected() const;              // at least one broker is up, as far as is known
     const std::string& trouble() const;  // why none is, in librdkafka's words; empty: connected, or not known
     bool fatal() const;
-    std::uint64_t queued() const;  // messages librdkafka still holds
+    std::uint64_t queued() const;  // messages that are still held, here and by librdkafka
 
 private:
     struct State;

@@ -31,6 +31,13 @@ std::uint32_t message_bytes_max(const KafkaSettings& settings) {
     return default_message_bytes_max;
 }
 
+std::string conf_value(const rd_kafka_conf_t* conf, const char* name) {
+    std::array<char, 512> value{};
+    std::size_t size = value.size();
+    if (rd_kafka_conf_get(conf, name, value.data(), &size) != RD_KAFKA_CONF_OK) return {};
+    return value.data();
+}
+
 // Ours first, so that the operator's may replace what is a matter of taste; config/ refuses those that are not.
 KafkaConf producer_conf(const KafkaSettings& settings, const RelaySettings& relay) {
     KafkaConf conf(rd_kafka_conf_new());
@@ -57,6 +64,11 @@ KafkaConf producer_conf(const KafkaSettings& settings, const RelaySettings& rela
     set(conf.get(), "queue.buffering.max.messages", std::to_string(std::uint64_t{relay.in_flight_rows} * 2));
     set(conf.get(), "queue.buffering.max.kbytes",
         std::to_string(std::min<std::uint64_t>(relay.in_flight_bytes / 512 + 65536, INT32_MAX)));
+    // These send rows without a key where the empty key belongs. librdkafka knows them by their address, and ours have
+    // another one; without sticky partitions it asks whichever it has.
+    const std::string partitioner = conf_value(conf.get(), "partitioner");
+    if (partitioner == "consistent" || partitioner == "murmur2" || partitioner == "fnv1a")
+        set(conf.get(), "sticky.partitioning.linger.ms", "0");
     set(conf.get(), "statistics.interval.ms", "500");
     set(conf.get(), "log.queue", "true");
     rd_kafka_conf_set_events(conf.get(),

@@ -93,3 +93,26 @@ def test_every_broker_but_one_goes_and_comes_back(relay, kafka, database, load, 
     before = deleted(one)
     eventually(lambda: deleted(one) > before + 2000, timeout=60)
     finish(one, writers.finish(), database, Consumer(kafka.bootstrap), topic, writers.in_doubt(), brokers_died=True)
+
+
+def test_rows_in_front_of_partitions_that_take_none_yet_keep_their_order(relay, kafka, database, topic):
+    """First contact: brokers that know nothing of a producer take whatever comes first."""
+    strict = f"{topic}-strict"
+    kafka.create_topic(strict, partitions=12, replicas=3, min_insync_replicas=3)
+    kafka.brokers[3].kill()
+    writer = database.writer()
+    committed = []
+
+    def write():
+        committed.extend(writer.insert_many([(strict, f"key-{number % 200}", b"{}", None) for number in range(2000)]))
+        writer.commit()
+
+    # Small requests, so that several are under way when the partitions begin to take them.
+    one = relay({"kafka": {"batch.num.messages": "20"}}).start().wait_ready()
+    write()
+    eventually(lambda: one.metric("outbox_in_flight_rows") > 0)
+    kafka.brokers[3].start()
+    write()
+    eventually(lambda: waiting_rows(database, strict) == 0, timeout=60)
+    assert database.dead_letters() == 0
+    assert_nothing_lost(committed, Consumer(kafka.bootstrap).read(strict), duplicates_max=repeated_at_most(one))

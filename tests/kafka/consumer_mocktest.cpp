@@ -33,7 +33,7 @@ void publish(const KafkaSettings& settings, const std::vector<std::string>& payl
     for (const auto give_up = Clock::now() + 10s; reports.delivered.size() < payloads.size();) {
         REQUIRE(Clock::now() < give_up);
         pollfd wait{producer.descriptor(), POLLIN, 0};
-        if (poll(&wait, 1, 20) > 0) producer.collect(reports);
+        if (poll(&wait, 1, 20) > 0) producer.collect(reports, Instant{});
     }
 }
 

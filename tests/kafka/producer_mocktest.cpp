@@ -46,12 +46,19 @@ struct Publisher {
         for (const auto give_up = Clock::now() + time; !done();) {
             if (Clock::now() > give_up) return false;
             pollfd wait{producer.descriptor(), POLLIN, 0};
-            if (poll(&wait, 1, 20) > 0) producer.collect(reports);
+            if (poll(&wait, 1, 20) > 0) producer.collect(reports, Instant{});
         }
         return true;
     }
     bool collect_reports(std::size_t rows) {
         return collect_until([&] { return reports.delivered.size() + reports.failed.size() >= rows; });
+    }
+    // A row with a key goes alone until its partition has acknowledged it; from then on they go together.
+    void make_contact(const RowContent& row) {
+        CHECK_FALSE(producer.publish(topic_t, row, slot(9999)));
+        REQUIRE(collect_reports(1));
+        REQUIRE(reports.failed.empty());
+        reports.clear();
     }
     bool saw_notice(std::string_view code) const {
         return std::any_of(reports.notices.begin(), reports.notices.end(),
@@ -102,12 +109,14 @@ TEST_CASE("a tombstone, an empty payload, an empty key and no key are four diffe
     tombstone.payload.reset();
     RowContent keyless = row_of("x");
     keyless.key.reset();
+    publisher.make_contact(row_of("contact"));
     const std::vector<RowContent> rows{tombstone, row_of(""), row_of("x", ""), keyless};
     for (std::size_t i = 0; i < rows.size(); ++i) CHECK_FALSE(publisher.producer.publish(topic_t, rows[i], slot(i)));
     REQUIRE(publisher.collect_reports(4));
 
-    const std::vector<Record> records = cluster.consume("t", 4);
-    REQUIRE(records.size() == 4);
+    std::vector<Record> records = cluster.consume("t", 5);
+    REQUIRE(records.size() == 5);
+    records.erase(records.begin());
     CHECK_FALSE(records[0].value.has_value());
     CHECK(records[1].value == "");
     CHECK(records[2].key == "");
@@ -206,6 +215,7 @@ TEST_CASE("more rows than the queue holds are pushed back and nothing of them is
     RelaySettings relay;
     relay.in_flight_rows = 10;
     Publisher publisher(cluster.settings({{"linger.ms", "500"}}), relay);
+    publisher.make_contact(row_of("x"));
     for (std::size_t i = 0; i < 20; ++i) REQUIRE_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(i)));
     const auto failure = publisher.producer.publish(topic_t, row_of("x"), slot(20));
     REQUIRE(failure);
@@ -438,7 +448,9 @@ TEST_CASE("a keyed row goes to the partition that Java producers choose") {
     MockCluster cluster;
     cluster.create_topic("t", partitions);
     Publisher publisher(cluster.settings());
-    for (const auto& [key, hash] : hashes) CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x", key), slot(0)));
+    std::size_t rows = 0;
+    for (const auto& [key, hash] : hashes)
+        CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x", key), slot(rows++)));
     REQUIRE(publisher.collect_reports(hashes.size()));
     const std::vector<Record> records = cluster.consume("t", hashes.size());
     REQUIRE(records.size() == hashes.size());
@@ -448,33 +460,167 @@ TEST_CASE("a keyed row goes to the partition that Java producers choose") {
     }
 }
 
-// A broker that knows nothing of the producer takes whichever request comes first: the mock brokers always do.
-TEST_CASE("a first request that was turned down is not delivered because the second one was") {
+// ---- first contact: a broker that knows nothing of the producer takes whichever request comes first. The mock brokers
+// always do, and librdkafka then says that the one before it was delivered.
+
+TEST_CASE("on first contact a row that was turned down for the moment is not overtaken by the next of its partition") {
     MockCluster cluster;
     cluster.create_topic("t", 2);
     Publisher publisher(cluster.settings({{"batch.num.messages", "1"}}));
-    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("elsewhere", "d"), slot(9)));
-    REQUIRE(publisher.collect_reports(1));  // connected, with a producer id; "d" and "k" are of different partitions
+    SUBCASE("whose topic librdkafka knows") {
+        publisher.make_contact(row_of("elsewhere", "d"));  // "d" and "k" are of different partitions
+    }
+    SUBCASE("whose topic librdkafka does not know yet") {}
+    cluster.delay_answers(100ms);
+    cluster.answer_produce({RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS});
+    for (std::size_t i = 0; i < 5; ++i)
+        CHECK_FALSE(publisher.producer.publish(topic_t, row_of(std::to_string(i)), slot(i)));
+    CHECK(publisher.producer.queued() == 5);
+    REQUIRE(publisher.collect_reports(5));
+    CHECK(publisher.reports.failed.empty());
+    CHECK(publisher.producer.queued() == 0);
+
+    std::vector<Record> records = cluster.consume("t", 5);
+    std::erase_if(records, [](const Record& record) { return record.key == "d"; });
+    REQUIRE(records.size() == 5);
+    for (std::size_t i = 0; i < 5; ++i) CHECK(records[i].value == std::to_string(i));
+}
+
+TEST_CASE("what waits for first contact keeps its key, its tombstone and its headers") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings());
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("first"), slot(0)));
+    {
+        const std::string key(300, 'k');
+        const std::string headers = R"({"trace": "a"})";
+        RowContent tombstone = row_of("", key);
+        tombstone.payload.reset();
+        tombstone.headers = headers;
+        CHECK_FALSE(publisher.producer.publish(topic_t, tombstone, slot(1)));
+    }
+    REQUIRE(publisher.collect_reports(2));
+    const std::vector<Record> records = cluster.consume("t", 2);
+    REQUIRE(records.size() == 2);
+    CHECK(records[1].key == std::string(300, 'k'));
+    CHECK_FALSE(records[1].value.has_value());
+    REQUIRE(records[1].headers.size() == 3);
+    CHECK(records[1].headers[0] == std::pair<std::string, std::string>("trace", "a"));
+}
+
+TEST_CASE("a partition that is not reached on first contact does not hold up the others") {
+    constexpr std::int32_t partitions = 8;
+    MockCluster cluster(2);
+    cluster.create_topic("t", partitions);
+    for (std::int32_t partition = 0; partition < partitions; ++partition)
+        cluster.lead("t", partition, 1 + partition % 2);
+    Publisher publisher(cluster.settings());
+    publisher.make_contact(row_of("x", "d"));
+    cluster.take_down(2);
+    for (std::size_t i = 0; i < 100; ++i)
+        CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x", std::to_string(i)), slot(i)));
+    CHECK(publisher.collect_reports(40));
+    CHECK(publisher.reports.failed.empty());
+    cluster.bring_up();
+    CHECK(publisher.collect_reports(100));
+    CHECK(publisher.reports.failed.empty());
+}
+
+TEST_CASE("when first contact fails for good, those that waited for it come back with its failure and were not sent") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings());
+    cluster.answer_produce({RD_KAFKA_RESP_ERR_INVALID_RECORD});
+    for (std::size_t i = 0; i < 3; ++i) CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(i)));
+    REQUIRE(publisher.collect_reports(3));
+    REQUIRE(publisher.reports.failed.size() == 3);
+    for (std::size_t i = 0; i < 3; ++i) {
+        CHECK(publisher.reports.failed[i].slot == slot(i));
+        CHECK(publisher.reports.failed[i].failure.kind == FailureKind::row);
+        CHECK_FALSE(publisher.reports.failed[i].refused_locally);
+    }
+    publisher.reports.clear();
+    publisher.make_contact(row_of("next"));
+    const std::vector<Record> records = cluster.consume("t", 1);
+    REQUIRE(records.size() == 1);
+    CHECK(records[0].value == "next");
+}
+
+TEST_CASE("what waits for first contact is purged like everything that was not sent") {
+    for (const bool all : {false, true}) {
+        CAPTURE(all);
+        MockCluster cluster;
+        cluster.create_topic("t", 1);
+        cluster.take_down();
+        Publisher publisher(cluster.settings());
+        for (std::size_t i = 0; i < 3; ++i) CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(i)));
+        if (all)
+            publisher.producer.purge();
+        else
+            publisher.producer.purge_unsent();
+        REQUIRE(publisher.collect_reports(3));
+        CHECK(publisher.reports.delivered.empty());
+        for (const FailedRow& row : publisher.reports.failed) CHECK(row.failure.kind == FailureKind::in_doubt);
+        CHECK(publisher.producer.queued() == 0);
+    }
+}
+
+// They do not wait, as nothing has to stay in order with them; but nor may one be lost.
+TEST_CASE("a first row without a key that was turned down is not delivered because the second one was") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    cluster.create_topic("u", 1);
+    Publisher publisher(cluster.settings({{"batch.num.messages", "1"}}));
+    RowContent elsewhere = row_of("elsewhere");
+    elsewhere.topic = "u";
+    CHECK_FALSE(publisher.producer.publish(TopicIndex{1}, elsewhere, slot(9)));
+    REQUIRE(publisher.collect_reports(1));  // connected, with a producer id
 
     cluster.delay_answers(500ms);
     cluster.answer_produce({RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS});
-    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("first"), slot(0)));
-    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("second"), slot(1)));
+    RowContent first = row_of("first");
+    first.key.reset();
+    RowContent second = row_of("second");
+    second.key.reset();
+    CHECK_FALSE(publisher.producer.publish(topic_t, first, slot(0)));
+    CHECK_FALSE(publisher.producer.publish(topic_t, second, slot(1)));
     REQUIRE(publisher.collect_reports(3));
     CHECK(publisher.reports.delivered == std::vector{slot(9), slot(1)});
     REQUIRE(publisher.reports.failed.size() == 1);
     CHECK(publisher.reports.failed[0].slot == slot(0));
     CHECK(publisher.reports.failed[0].failure.kind == FailureKind::in_doubt);
 
-    const std::vector<Record> records = cluster.consume("t", 2);
-    REQUIRE(records.size() == 2);  // librdkafka says delivered, and it is not there
-    CHECK(std::any_of(records.begin(), records.end(), [](const Record& record) { return record.value == "second"; }));
+    const std::vector<Record> records = cluster.consume("t", 1);
+    REQUIRE(records.size() == 1);  // librdkafka says delivered, and it is not there
+    CHECK(records[0].value == "second");
 }
 
-TEST_CASE("with one request at a time, a first one that was turned down is sent again before the second") {
+TEST_CASE("rows without a key go where the operator's partitioner sends them") {
+    constexpr std::int32_t partitions = 16;
+    for (const std::string partitioner : {"murmur2", "consistent", "fnv1a", "murmur2_random"}) {
+        CAPTURE(partitioner);
+        MockCluster cluster;
+        cluster.create_topic("t", partitions);
+        Publisher publisher(cluster.settings({{"partitioner", partitioner}, {"sticky.partitioning.linger.ms", "1"}}));
+        RowContent keyless = row_of("x");
+        keyless.key.reset();
+        CHECK_FALSE(publisher.producer.publish(topic_t, row_of("contact", ""), slot(50)));
+        for (std::size_t i = 0; i < 50; ++i) {
+            CHECK_FALSE(publisher.producer.publish(topic_t, keyless, slot(i)));
+            REQUIRE(publisher.collect_reports(i + 2));
+        }
+        std::set<std::int32_t> seen;
+        for (const Record& record : cluster.consume("t", 51))
+            if (!record.key) seen.insert(record.partition);
+        CHECK((seen.size() == 1) == (partitioner != "murmur2_random"));
+    }
+}
+
+TEST_CASE("with one request at a time, one that was turned down is sent again before the next") {
     MockCluster cluster;
     cluster.create_topic("t", 1);
     Publisher publisher(cluster.settings({{"batch.num.messages", "1"}, {"max.in.flight", "1"}}));
+    publisher.make_contact(row_of("contact"));
     cluster.delay_answers(100ms);
     cluster.answer_produce({RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS});
     CHECK_FALSE(publisher.producer.publish(topic_t, row_of("first"), slot(0)));
@@ -482,10 +628,10 @@ TEST_CASE("with one request at a time, a first one that was turned down is sent 
     REQUIRE(publisher.collect_reports(2));
     CHECK(publisher.reports.delivered == std::vector{slot(0), slot(1)});
 
-    const std::vector<Record> records = cluster.consume("t", 2);
-    REQUIRE(records.size() == 2);
-    CHECK(records[0].value == "first");
-    CHECK(records[1].value == "second");
+    const std::vector<Record> records = cluster.consume("t", 3);
+    REQUIRE(records.size() == 3);
+    CHECK(records[1].value == "first");
+    CHECK(records[2].value == "second");
 }
 
 TEST_CASE("that librdkafka began a new epoch is told once") {

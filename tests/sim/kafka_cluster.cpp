@@ -1,6 +1,7 @@
 #include "sim/kafka_cluster.hpp"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace outbox::sim {
@@ -58,18 +59,24 @@ Produced KafkaCluster::produce(std::uint32_t broker, const ProduceRequest& reque
     if (!topic.exists) return Produced::unknown_topic;
     if (topic.leaders.at(request.partition) != broker) return Produced::not_leader;
     if (topic.denied) return Produced::denied;
-    Sequence& sequence = sequences_[{request.producer, request.topic, request.partition}];
+    const std::tuple producer{request.producer, request.topic, request.partition};
+    const auto known = sequences_.find(producer);
+    const bool first = known == sequences_.end();
+    const Sequence sequence = first ? Sequence{request.epoch, request.sequence, request.sequence} : known->second;
     if (request.epoch < sequence.epoch) return Produced::fenced;
-    const std::uint64_t expected = request.epoch > sequence.epoch ? 0 : sequence.next;
-    if (request.sequence < expected) return Produced::duplicate;
+    const bool new_epoch = request.epoch > sequence.epoch;
+    const std::uint64_t expected = new_epoch ? 0 : sequence.next;
+    if (request.sequence < expected)
+        return request.sequence < sequence.first ? Produced::out_of_order : Produced::duplicate;
     std::uint64_t bytes = batch_overhead;
     for (const Record& record : request.records) {
         bytes += record.bytes + record_overhead;
         if (record.poison || (topic.compacted && record.key < 0)) return Produced::rejected;
     }
     if (bytes > topic.batch_bytes_max) return Produced::rejected;
+    if (random_.percent(short_of_replicas_percent)) return Produced::too_few_replicas;
     if (request.sequence > expected) return Produced::out_of_order;
-    sequence = {request.epoch, request.sequence + request.records.size()};
+    sequences_[producer] = {request.epoch, new_epoch ? 0 : sequence.first, request.sequence + request.records.size()};
     for (const Record& record : request.records) persisted(record, request.topic);
     return Produced::appended;
 }

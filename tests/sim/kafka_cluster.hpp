@@ -1,6 +1,7 @@
 // The brokers' half of the Kafka model: topics with partitions, their leaders, and what a broker does with a batch. A
 // batch is appended whole or not at all, only in the sequence of its producer: one that was appended before is
-// acknowledged again and not appended, one with a gap before it is refused. The log outlives its leader (acks=all).
+// acknowledged again and not appended, one with a gap before it is refused; but of a producer nothing is known of, any
+// batch is taken for the first. The log outlives its leader (acks=all).
 // Requests that reach a broker that stands still wait in its socket until it goes on. One thread.
 #pragma once
 
@@ -14,7 +15,6 @@
 
 #include "core/time.hpp"
 #include "sim/random.hpp"
-#include "sim/schedule.hpp"
 
 namespace outbox::sim {
 
@@ -43,7 +43,8 @@ enum class Produced : std::uint8_t {
     denied,        // the topic may not be written
     unknown_topic,
     not_leader,
-    fenced,  // of an epoch that is over
+    too_few_replicas,  // for the moment
+    fenced,            // of an epoch that is over
 };
 
 class KafkaCluster {
@@ -58,7 +59,7 @@ public:
     };
     enum class Broker : std::uint8_t { up, down, standing_still };
 
-    KafkaCluster(Schedule& schedule, std::uint32_t brokers) : schedule_(schedule), brokers_(brokers, Broker::up) {}
+    KafkaCluster(Random random, std::uint32_t brokers) : random_(random), brokers_(brokers, Broker::up) {}
 
     std::uint32_t add_topic(std::string name, std::uint32_t partitions);
     Topic& topic(std::uint32_t index) { return topics_.at(index); }
@@ -80,6 +81,7 @@ public:
 
     Duration slowness{};  // of every answer
     bool throttling = false;
+    std::uint32_t short_of_replicas_percent = 0;                        // of the requests
     std::function<void(const Record&, std::uint32_t topic)> persisted;  // called for each record appended
     std::function<void(std::uint32_t broker)> broker_changed;
     // Called for each event of a batch that is turned down with others behind it, which may get into the log before:
@@ -90,6 +92,7 @@ public:
 private:
     struct Sequence {
         std::uint32_t epoch = 0;
+        std::uint64_t first = 0;  // what was taken for the first
         std::uint64_t next = 0;
     };
     struct Waiting {
@@ -99,7 +102,7 @@ private:
 
     Produced produce(std::uint32_t broker, const ProduceRequest& request);
 
-    Schedule& schedule_;
+    Random random_;
     std::vector<Topic> topics_;
     std::vector<Broker> brokers_;
     std::map<std::uint32_t, std::deque<Waiting>> waiting_;  // by broker that stands still

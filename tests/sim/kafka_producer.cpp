@@ -9,23 +9,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t batches_in_flight = 5;
-constexpr Duration socket_timeout = 10s;
-constexpr Duration request_fastest = 300us;
-constexpr Duration request_slowest = 20ms;
-
-constexpr Failure rejected{FailureKind::row, "INVALID_RECORD", "rejected by the model"};
-constexpr Failure denied{FailureKind::topic, "TOPIC_AUTHORIZATION_FAILED", "denied by the model"};
 constexpr Failure unknown_topic{FailureKind::topic, "UNKNOWN_TOPIC_OR_PART", "missing in the model"};
 constexpr Failure full{FailureKind::back_pressure, "_QUEUE_FULL", "full by order of the model"};
-constexpr Failure odd{FailureKind::in_doubt, "UNKNOWN", "an error nobody knows"};
 constexpr Failure broken{FailureKind::fatal, "_FATAL", "the model's producer failed"};
+constexpr Failure unproven{FailureKind::in_doubt, "FIRST_CONTACT", "acknowledged without an offset"};
 constexpr Failure purged{FailureKind::in_doubt, "_PURGE_QUEUE", "purged"};
 constexpr Failure purged_in_flight{FailureKind::in_doubt, "_PURGE_INFLIGHT", "purged in flight"};
-
-bool turns_down(Produced produced) {
-    return produced == Produced::rejected || produced == Produced::denied || produced == Produced::unknown_topic;
-}
 
 }  // namespace
 
@@ -66,7 +55,19 @@ std::optional<Failure> KafkaProducer::publish(std::uint32_t topic, const Record&
     if (queue_full_ && random_.percent(30)) return full;
     if (traits_.knows_topics && connected_ && !cluster_.topic(topic).exists && random_.percent(70))
         return unknown_topic;
-    partition_of(topic, cluster_.partition_of(topic, record.key, random_)).unsent.push_back({slot, record});
+    const std::uint32_t partition = cluster_.partition_of(topic, record.key, random_);
+    const TopicIndex index{topic};
+    const auto number = static_cast<std::int32_t>(partition);
+    if (record.key >= 0 && !contact_.may_send(index, number)) {
+        held_.emplace(static_cast<std::uint32_t>(slot), Held{topic, record});
+        contact_.hold(index, number, slot);
+        return std::nullopt;
+    }
+    if (record.key >= 0)
+        contact_.sent(index, number, slot);
+    else
+        contact_.sent_without_key(slot);
+    partition_of(topic, partition).unsent.push_back({slot, record});
     pump_in(traits_.linger);
     return std::nullopt;
 }
@@ -92,26 +93,61 @@ void KafkaProducer::ask_limits(TopicIndex index, std::uint32_t topic) {
     });
 }
 
-void KafkaProducer::fail(Slot slot, const Record& record, const Failure& failure, bool in_doubt) {
+void KafkaProducer::persisted(Partition& partition, const Batch& batch, std::int64_t offset) {
+    const TopicIndex topic{partition.topic};
+    const auto number = static_cast<std::int32_t>(partition.partition);
+    for (std::size_t i = 0; i < batch.slots.size(); ++i) {
+        if (!contact_.proven(topic, number, batch.slots[i], offset)) {
+            fail(partition, batch.slots[i], batch.request->records[i], unproven, true);
+            continue;
+        }
+        reports_.delivered.push_back(batch.slots[i]);
+        send_held(contact_.take_waiting(topic, number, batch.slots[i]));
+    }
+}
+
+void KafkaProducer::send_held(const std::vector<Slot>& waiting) {
+    std::optional<Failure> refused;
+    for (const Slot slot : waiting) {
+        const auto node = held_.extract(static_cast<std::uint32_t>(slot));
+        if (!refused) refused = publish(node.mapped().topic, node.mapped().record, slot);
+        if (refused) reports_.failed.push_back({slot, *refused, true});
+    }
+}
+
+void KafkaProducer::fail(Partition& partition, Slot slot, const Record& record, const Failure& failure, bool in_doubt) {
     reports_.failed.push_back({slot, failure, false});
     if (in_doubt) reports_.in_doubt.push_back(record.event);
+    for (const Slot behind :
+         contact_.take_waiting(TopicIndex{partition.topic}, static_cast<std::int32_t>(partition.partition), slot)) {
+        held_.erase(static_cast<std::uint32_t>(behind));
+        reports_.failed.push_back({behind, failure, false});
+    }
+}
+
+void KafkaProducer::fail_held() {
+    for (const Slot slot : contact_.take_all_waiting()) reports_.failed.push_back({slot, purged, false});
+    held_.clear();
 }
 
 void KafkaProducer::purge_unsent() {
+    fail_held();
     for (Partition& partition : partitions_) {
         for (const Returned& returned : std::exchange(partition.returned, {}))
-            for (const Message& message : returned.messages) fail(message.slot, message.record, purged, false);
+            for (const Message& message : returned.messages)
+                fail(partition, message.slot, message.record, purged, false);
         for (const Message& message : std::exchange(partition.unsent, {}))
-            fail(message.slot, message.record, purged, false);
+            fail(partition, message.slot, message.record, purged, false);
     }
     if (!reports_.failed.empty()) wake_soon();
 }
 
 void KafkaProducer::purge() {
+    fail_held();
     for (Partition& partition : partitions_)
         for (const Batch& batch : std::exchange(partition.batches, {}))
             for (std::size_t i = 0; i < batch.slots.size(); ++i)
-                fail(batch.slots[i], batch.request->records[i], purged_in_flight, true);
+                fail(partition, batch.slots[i], batch.request->records[i], purged_in_flight, true);
     purge_unsent();
 }
 
@@ -189,200 +225,6 @@ void KafkaProducer::die(Duration late_by) {
                 wire->lost = wire->lost || place++ >= reached;
                 wire->delay = delay;
             }
-    }
-}
-
-// ---- sending ---------------------------------------------------------------------------------------------------
-
-void KafkaProducer::pump_in(Duration delay) {
-    if (std::exchange(pump_due_, true)) return;
-    schedule_.in(delay, [self = weak_from_this()] {
-        const auto producer = self.lock();
-        if (!producer) return;
-        producer->pump_due_ = false;
-        producer->pump();
-    });
-}
-
-void KafkaProducer::pump() {
-    if (dead_ || fatal_) return;
-    bool waiting = false;
-    for (Partition& partition : partitions_) {
-        pump(partition);
-        waiting = waiting || !partition.unsent.empty() ||
-                  std::any_of(partition.batches.begin(), partition.batches.end(),
-                              [](const Batch& batch) { return !batch.on_the_wire; });
-    }
-    if (waiting) pump_in(random_.between(Duration(50ms), Duration(200ms)));
-}
-
-void KafkaProducer::pump(Partition& partition) {
-    const std::uint32_t broker = cluster_.leader(partition.topic, partition.partition);
-    if (!connections_[broker].open) return;
-    for (Batch& batch : partition.batches)
-        if (!batch.on_the_wire) send(batch, broker);
-    while (!draining_ && !partition.unsent.empty() && partition.batches.size() < batches_in_flight) {
-        auto request = std::make_shared<ProduceRequest>();
-        *request = {id_, partition.epoch, partition.topic, partition.partition, partition.sequence, {}};
-        Batch batch;
-        while (!partition.unsent.empty() && batch.slots.size() < traits_.batch_rows) {
-            batch.slots.push_back(partition.unsent.front().slot);
-            request->records.push_back(partition.unsent.front().record);
-            partition.unsent.pop_front();
-        }
-        partition.sequence += batch.slots.size();
-        batch.request = std::move(request);
-        partition.batches.push_back(std::move(batch));
-        send(partition.batches.back(), broker);
-    }
-}
-
-void KafkaProducer::send(Batch& batch, std::uint32_t broker) {
-    Connection& connection = connections_[broker];
-    const auto wire = std::make_shared<Wire>();
-    std::erase_if(connection.on_the_wire, [](const auto& one) { return one.expired(); });
-    connection.on_the_wire.push_back(wire);
-    batch.on_the_wire = true;
-    batch.broker = broker;
-    ++batch.attempts;
-    connection.last_arrival =
-        std::max(connection.last_arrival + 1ns, schedule_.now() + random_.latency(request_fastest, request_slowest));
-    schedule_.at(connection.last_arrival,
-                 [self = shared_from_this(), wire, request = batch.request, broker,
-                  generation = connection.generation] { self->arrive(wire, request, broker, generation); });
-    schedule_.in(socket_timeout,
-                 [self = weak_from_this(), request = batch.request, broker, generation = connection.generation] {
-                     if (const auto producer = self.lock()) producer->time_out(request, broker, generation);
-                 });
-}
-
-// A dead producer lives on here for as long as something of it is under way.
-void KafkaProducer::arrive(const std::shared_ptr<Wire>& wire, const std::shared_ptr<const ProduceRequest>& request,
-                           std::uint32_t broker, std::uint32_t generation) {
-    if (wire->lost) return;
-    if (wire->delay > Duration::zero())
-        return schedule_.in(std::exchange(wire->delay, {}),
-                            [self = shared_from_this(), wire, request, broker, generation] {
-                                self->arrive(wire, request, broker, generation);
-                            });
-    cluster_.arrive(broker, *request, [self = shared_from_this(), request, broker, generation](Produced produced) {
-        if (turns_down(produced)) self->tell_overtaken(*request);
-        if (self->dead_) return;
-        Connection& back = self->connections_[broker];
-        back.last_answer =
-            std::max(back.last_answer + 1ns, self->schedule_.now() + self->cluster_.slowness +
-                                                 self->random_.latency(request_fastest, request_slowest));
-        self->schedule_.at(back.last_answer, [self, broker, generation, request, produced] {
-            self->answered(broker, generation, request, produced);
-        });
-    });
-}
-
-void KafkaProducer::time_out(const std::shared_ptr<const ProduceRequest>& request, std::uint32_t broker,
-                             std::uint32_t generation) {
-    if (dead_ || connections_[broker].generation != generation) return;
-    const Partition& of = partition_of(request->topic, request->partition);
-    if (std::any_of(of.batches.begin(), of.batches.end(),
-                    [&](const Batch& one) { return one.request == request && one.on_the_wire; }))
-        cut(broker);
-}
-
-void KafkaProducer::answered(std::uint32_t broker, std::uint32_t generation,
-                             const std::shared_ptr<const ProduceRequest>& request, Produced produced) {
-    if (dead_ || connections_[broker].generation != generation) return;
-    Partition& partition = partition_of(request->topic, request->partition);
-    const auto found = std::find_if(partition.batches.begin(), partition.batches.end(),
-                                    [&](const Batch& one) { return one.request == request; });
-    if (found == partition.batches.end()) return;  // purged meanwhile
-    const auto place = static_cast<std::size_t>(found - partition.batches.begin());
-    if (std::exchange(odd_error_due_, false)) {
-        for (const Record& record : request->records) reports_.in_doubt.push_back(record.event);
-        turned_down(partition, place, odd);
-        end_drain();
-        wake_soon();
-        return pump_in(Duration(1ms));
-    }
-    switch (produced) {
-        case Produced::appended:
-        case Produced::duplicate:
-            reports_.delivered.insert(reports_.delivered.end(), found->slots.begin(), found->slots.end());
-            partition.batches.erase(found);
-            break;
-        case Produced::rejected:
-            turned_down(partition, place, rejected);
-            break;
-        case Produced::denied:
-            turned_down(partition, place, denied);
-            break;
-        case Produced::unknown_topic:
-            turned_down(partition, place, unknown_topic);
-            break;
-        case Produced::not_leader:
-            found->on_the_wire = false;
-            break;
-        case Produced::out_of_order:
-            if (draining_)
-                send_anew(partition, place);
-            else if (place > 0)
-                found->on_the_wire = false;  // what is before it has not been answered yet: again, after it
-            else
-                fail_fatally();
-            break;
-        case Produced::fenced:
-            fail_fatally();
-            break;
-    }
-    end_drain();
-    if (!reports_.empty()) wake_soon();
-    pump_in(produced == Produced::not_leader || produced == Produced::out_of_order ? Duration(100ms) : Duration(100us));
-}
-
-// At once, whether or not the answer is ever seen: its process may be dead, or stand still.
-void KafkaProducer::tell_overtaken(const ProduceRequest& request) {
-    const Partition& partition = partition_of(request.topic, request.partition);
-    const bool others_behind = dead_ || !partition.unsent.empty() || !partition.returned.empty() ||
-                               std::any_of(partition.batches.begin(), partition.batches.end(),
-                                           [&](const Batch& one) { return one.request->sequence > request.sequence; });
-    if (!others_behind) return;
-    for (const Record& record : request.records) cluster_.overtaken(record.event);
-}
-
-void KafkaProducer::turned_down(Partition& partition, std::size_t place, const Failure& failure) {
-    const Batch batch = std::move(partition.batches[place]);
-    partition.batches.erase(partition.batches.begin() + static_cast<std::ptrdiff_t>(place));
-    for (std::size_t i = 0; i < batch.slots.size(); ++i)
-        fail(batch.slots[i], batch.request->records[i], failure, batch.attempts > 1);
-    tell_overtaken(*batch.request);
-    if (traits_.fatal_on_gap && place < partition.batches.size()) return fail_fatally();
-    draining_ = true;
-}
-
-void KafkaProducer::send_anew(Partition& partition, std::size_t place) {
-    const Batch batch = std::move(partition.batches[place]);
-    partition.batches.erase(partition.batches.begin() + static_cast<std::ptrdiff_t>(place));
-    Returned returned{batch.request->sequence, {}};
-    for (std::size_t i = 0; i < batch.slots.size(); ++i) {
-        const Record& record = batch.request->records[i];
-        returned.messages.push_back({batch.slots[i], record});
-        if (batch.attempts > 1) reports_.in_doubt.push_back(record.event);
-    }
-    partition.returned.push_back(std::move(returned));
-}
-
-void KafkaProducer::end_drain() {
-    if (!draining_) return;
-    for (const Partition& partition : partitions_)
-        if (!partition.batches.empty()) return;
-    draining_ = false;
-    ++epoch_;
-    for (Partition& partition : partitions_) {
-        std::sort(partition.returned.begin(), partition.returned.end(),
-                  [](const Returned& a, const Returned& b) { return a.sequence > b.sequence; });
-        for (Returned& returned : partition.returned)
-            partition.unsent.insert(partition.unsent.begin(), returned.messages.begin(), returned.messages.end());
-        partition.returned.clear();
-        partition.epoch = epoch_;
-        partition.sequence = 0;
     }
 }
 

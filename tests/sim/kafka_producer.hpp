@@ -1,7 +1,9 @@
 // The client's half of the Kafka model: what librdkafka does between publish() and its reports, as an idempotent
 // producer with five batches in flight per partition. It sends a batch again until it gets an answer; after a batch was
-// turned down it lets the others come home, and sends what was behind it anew. What was sent may reach the broker late,
-// also after the process has died. The interface is that of kafka/producer.hpp. One thread.
+// turned down it lets the others come home, and sends what was behind it anew. What waits to be sent again is given for
+// delivered, without an offset, when a later batch is acknowledged. What was sent may reach the broker late, also after
+// the process has died. As kafka/producer.cpp it asks FirstContact which rows may go. The interface is that of
+// kafka/producer.hpp. One thread.
 #pragma once
 
 #include <array>
@@ -11,10 +13,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
+#include "core/first_contact.hpp"
 #include "core/messages.hpp"
 #include "sim/kafka_cluster.hpp"
+#include "sim/schedule.hpp"
 
 namespace outbox::sim {
 
@@ -118,7 +123,11 @@ private:
     void tell_overtaken(const ProduceRequest& request);
     void turned_down(Partition& partition, std::size_t place, const Failure& failure);
     void send_anew(Partition& partition, std::size_t place);
-    void fail(Slot slot, const Record& record, const Failure& failure, bool in_doubt);
+    void acknowledged(Partition& partition, std::size_t place);
+    void persisted(Partition& partition, const Batch& batch, std::int64_t offset);
+    void send_held(const std::vector<Slot>& waiting);
+    void fail(Partition& partition, Slot slot, const Record& record, const Failure& failure, bool in_doubt);
+    void fail_held();
     void end_drain();
 
     KafkaCluster& cluster_;
@@ -138,6 +147,12 @@ private:
     bool queue_full_ = false;
     bool odd_error_due_ = false;
     std::deque<Partition> partitions_;
+    FirstContact contact_;
+    struct Held {
+        std::uint32_t topic = 0;
+        Record record;
+    };
+    std::unordered_map<std::uint32_t, Held> held_;  // by slot: what contact_ has waiting
     std::vector<Connection> connections_;
     ProducerReports reports_;
 };

@@ -90,7 +90,7 @@ int campaign(const Campaign& wanted, bool shrinks) {
 
 int run_command(int argc, char** argv) {
     Campaign wanted;
-    std::uint64_t hours = 0;
+    double hours = 0;
     std::uint64_t seed = 0;
     po::options_description options("simulate: the relay's core in a simulated world, seed by seed");
     options.add_options()("help", "this text")("from", po::value(&wanted.first)->default_value(1), "the first seed")(
@@ -110,7 +110,8 @@ int run_command(int argc, char** argv) {
         return given.contains("shrink") ? show_shrunk(seed) : replay(seed, given.contains("trace"));
     if (given.contains("hours")) {
         wanted.count = UINT64_MAX;
-        wanted.for_at_most = std::chrono::hours(hours);
+        wanted.for_at_most =
+            std::chrono::duration_cast<std::chrono::seconds>(std::chrono::duration<double, std::ratio<3600>>(hours));
     }
     return campaign(wanted, !given.contains("no-shrink"));
 }

@@ -31,6 +31,7 @@ enum class FaultKind : std::uint8_t {
     cut_broker,
     slow_brokers,
     throttle,
+    too_few_replicas,
     kafka_unreachable,
     topic_denied,
     topic_missing,

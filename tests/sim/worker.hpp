@@ -89,7 +89,7 @@ private:
     void trace(const Parts&... parts) const {
         if (!world_.traced) return;
         std::ostringstream line;
-        line << "  worker " << name_.pid << ": ";
+        line << "  worker " << name_.pid << "/" << std::hex << int{name_.id[0]} << std::dec << ": ";
         (line << ... << parts);
         world_.trace(line.str());
     }

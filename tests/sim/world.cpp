@@ -40,7 +40,7 @@ World::World(const Scenario& scenario, std::ostream* trace)
       trace_(trace),
       random_(~scenario.seed),
       postgres_(topic_names(scenario)),
-      cluster_(schedule_, scenario.brokers),
+      cluster_(random_.fork(), scenario.brokers),
       ledger_(postgres_),
       surroundings_{schedule_, postgres_, cluster_, database_, ledger_, {}, {}, 0, trace != nullptr, {}} {
     database_.fastest = scenario.statement_fastest;

@@ -118,6 +118,10 @@ void World::strike_kafka(const Fault& fault) {
                 cluster_.slowness = {};
             });
             break;
+        case FaultKind::too_few_replicas:
+            cluster_.short_of_replicas_percent = static_cast<std::uint32_t>(fault.pick % 100);
+            after([this] { cluster_.short_of_replicas_percent = 0; });
+            break;
         case FaultKind::kafka_unreachable:
             if (Process* const process = pick_running(fault.pick)) {
                 set_reachable(*process, false);

@@ -112,8 +112,16 @@ void MockCluster::answer_metadata(const std::string& topic, rd_kafka_resp_err_t 
     rd_kafka_mock_topic_set_error(cluster_, topic.c_str(), error);
 }
 
+void MockCluster::lead(const std::string& topic, int partition, int broker) {
+    require_ok(rd_kafka_mock_partition_set_leader(cluster_, topic.c_str(), partition, broker), "leader");
+}
+
 void MockCluster::take_down() {
-    for (int id = 1; id <= brokers_; ++id) require_ok(rd_kafka_mock_broker_set_down(cluster_, id), "down");
+    for (int id = 1; id <= brokers_; ++id) take_down(id);
+}
+
+void MockCluster::take_down(int broker) {
+    require_ok(rd_kafka_mock_broker_set_down(cluster_, broker), "down");
 }
 
 void MockCluster::bring_up() {

@@ -36,7 +36,8 @@ public:
     // bootstrap.servers, then `more`.
     KafkaSettings settings(std::vector<KafkaProperty> more = {}) const;
 
-    void create_topic(const std::string& topic, int partitions);
+    void create_topic(const std::string& topic, int partitions);  // each led by whichever broker
+    void lead(const std::string& topic, int partition, int broker);
     // The next produce requests are answered with these, one each.
     void answer_produce(const std::vector<rd_kafka_resp_err_t>& errors);
     // Produce requests are held this long from now on.
@@ -44,6 +45,7 @@ public:
     // What clients learn when they ask about the topic.
     void answer_metadata(const std::string& topic, rd_kafka_resp_err_t error);
     void take_down();
+    void take_down(int broker);  // from 1
     void bring_up();
 
     // From the topic's beginning; ends when `count` records were seen and a moment passed without more, or after 10 s.
