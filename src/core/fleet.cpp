@@ -4,16 +4,18 @@
 
 namespace outbox {
 
+// Lanes are for those who can serve them, and a producer takes half a second to connect: until it has, a newcomer does
+// not say that it lives, or its peers would leave it a share that nobody reads. But where nobody has a producer, lanes
+// shall have an owner all the same: after a lease's time.
 void Fleet::session_opened(Instant now) {
     open_ = true;
-    renew_at_ = now;
+    renew_at_ = producer_ || registered_ ? now : now + lease_ttl_;
     acquire_at_ = producer_ ? now : now + lease_ttl_;
 }
 
-// Lanes are for those who can serve them, and a producer takes a moment to connect. But where nobody has one, lanes
-// shall have an owner all the same: after a lease's time.
 void Fleet::producer_opened(Instant now) {
     producer_ = true;
+    if (!registered_) renew_at_ = std::min(renew_at_, now);
     acquire_at_ = std::min(acquire_at_, now);
 }
 
@@ -53,6 +55,10 @@ void Fleet::on(const LanesReleased& event) {
     lanes.released(event.lanes);
 }
 
+void Fleet::renew_soon(Instant now) {
+    if (registered_) renew_at_ = now;
+}
+
 std::optional<Action> Fleet::next(Instant now, LaneSet empty_lanes) {
     if (!open_ || left_) return std::nullopt;
     const LaneSet releasable = lanes.leaving() & empty_lanes;
@@ -65,7 +71,7 @@ std::optional<Action> Fleet::next(Instant now, LaneSet empty_lanes) {
         return LeaveFleet{};
     }
     if (now >= renew_at_ && !renewing_ && !releasing_) {
-        renewing_ = true;
+        renewing_ = registered_ = true;
         renew_at_ = now + renew_every_;
         return RenewLeases{.leases = leases_};
     }

@@ -23,7 +23,7 @@ public:
         : lanes(lease_ttl),
           lease_ttl_(lease_ttl),
           renew_every_(lease_ttl / 3),
-          acquire_every_(lease_ttl / 10),
+          acquire_every_(lease_ttl / 30),
           leases_(claim == ClaimMode::lanes),
           may_read_(leases_) {}
 
@@ -35,7 +35,7 @@ public:
     void on(const LanesAcquired& event);
     void on(const LanesReleased& event);
     void leave() { leaving_ = true; }
-    void renew_soon(Instant now) { renew_at_ = now; }  // there is news for those who watch outbox.relay
+    void renew_soon(Instant now);  // there is news for those who watch outbox.relay
 
     // `empty_lanes`: lanes of which the window holds nothing, so that they may be handed over.
     std::optional<Action> next(Instant now, LaneSet empty_lanes);
@@ -60,6 +60,7 @@ private:
     LaneSet leased_by_others_;
     bool open_ = false;
     bool producer_ = false;
+    bool registered_ = false;  // this worker has said, once, that it lives
     bool renewing_ = false;
     bool acquiring_ = false;
     bool releasing_ = false;

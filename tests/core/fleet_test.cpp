@@ -145,22 +145,40 @@ TEST_CASE("a draining worker waits for lanes it has asked for, and asks for no m
 TEST_CASE("lanes are taken once there is a producer to serve them, or else after a lease's time") {
     Fleet fleet(3s);
     fleet.session_opened(start);
-    REQUIRE(is<RenewLeases>(fleet.next(start, nothing_empty)));
-    fleet.on(LeasesRenewed{start, {}, 1, 0});
-    CHECK_FALSE(fleet.next(start + 999ms, nothing_empty));
+    CHECK_FALSE(fleet.next(start + 499ms, nothing_empty));
     fleet.producer_opened(start + 500ms);
     CHECK(fleet.wake_at() == start + 500ms);
+    REQUIRE(is<RenewLeases>(fleet.next(start + 500ms, nothing_empty)));
     CHECK(is<AcquireLanes>(fleet.next(start + 500ms, nothing_empty)));
+    fleet.on(LeasesRenewed{start + 500ms, {}, 1, 0});
     fleet.on(LanesAcquired{start + 500ms, LaneSet::only(7)});
     fleet.producer_lost(start + 600ms);
-    REQUIRE(is<RenewLeases>(fleet.next(start + 1s, nothing_empty)));
-    fleet.on(LeasesRenewed{start + 1s, LaneSet::only(7), 1, 0});
-    CHECK_FALSE(fleet.next(start + 1900ms, nothing_empty));
-    REQUIRE(is<RenewLeases>(fleet.next(start + 2s, nothing_empty)));
-    fleet.on(LeasesRenewed{start + 2s, LaneSet::only(7), 1, 0});
-    CHECK_FALSE(fleet.next(start + 2900ms, nothing_empty));
+    REQUIRE(is<RenewLeases>(fleet.next(start + 1500ms, nothing_empty)));
+    fleet.on(LeasesRenewed{start + 1500ms, LaneSet::only(7), 1, 0});
+    CHECK_FALSE(fleet.next(start + 2400ms, nothing_empty));
+    REQUIRE(is<RenewLeases>(fleet.next(start + 2500ms, nothing_empty)));
+    fleet.on(LeasesRenewed{start + 2500ms, LaneSet::only(7), 1, 0});
+    CHECK_FALSE(fleet.next(start + 3400ms, nothing_empty));
     REQUIRE(is<RenewLeases>(fleet.next(start + 3600ms, nothing_empty)));
     CHECK(is<AcquireLanes>(fleet.next(start + 3600ms, nothing_empty)));
+}
+
+TEST_CASE("a newcomer is counted once it has a producer, or else after a lease's time") {
+    Fleet fleet(3s);
+    fleet.session_opened(start);
+    fleet.renew_soon(start + 1s);
+    CHECK_FALSE(fleet.next(start + 2999ms, nothing_empty));
+    CHECK(fleet.wake_at() == start + 3s);
+    CHECK(is<RenewLeases>(fleet.next(start + 3s, nothing_empty)));
+    CHECK(is<AcquireLanes>(fleet.next(start + 3s, nothing_empty)));
+}
+
+TEST_CASE("a worker that has been counted renews at once on a new session, producer or not") {
+    Fleet fleet = settled_fleet();
+    fleet.producer_lost(start + 100ms);
+    fleet.session_lost();
+    fleet.session_opened(start + 200ms);
+    CHECK(is<RenewLeases>(fleet.next(start + 200ms, nothing_empty)));
 }
 
 TEST_CASE("after a lost session everything that was under way is asked again") {
