@@ -4,24 +4,23 @@
 
 namespace outbox {
 
-// Lanes are for those who can serve them, and a producer takes half a second to connect: until it has, a newcomer does
-// not say that it lives, or its peers would leave it a share that nobody reads. But where nobody has a producer, lanes
-// shall have an owner all the same: after a lease's time.
+// Lanes are for those who reach Kafka. Until a newcomer does, which takes half a second at best and may take for ever,
+// it does not say that it lives, or its peers would leave it a share that nobody reads.
 void Fleet::session_opened(Instant now) {
     open_ = true;
-    renew_at_ = producer_ || registered_ ? now : now + lease_ttl_;
-    acquire_at_ = producer_ ? now : now + lease_ttl_;
+    renew_at_ = producer_ || registered_ ? now : never;
+    acquire_at_ = producer_ ? now : never;
 }
 
 void Fleet::producer_opened(Instant now) {
     producer_ = true;
-    if (!registered_) renew_at_ = std::min(renew_at_, now);
-    acquire_at_ = std::min(acquire_at_, now);
+    if (!registered_) renew_at_ = now;
+    acquire_at_ = now;
 }
 
-void Fleet::producer_lost(Instant now) {
+void Fleet::producer_lost() {
     producer_ = false;
-    acquire_at_ = now + lease_ttl_;
+    acquire_at_ = never;
 }
 
 void Fleet::session_lost() {
@@ -59,8 +58,15 @@ void Fleet::renew_soon(Instant now) {
     if (registered_) renew_at_ = now;
 }
 
+// While rows flow, those of a lane that is handed over wait until somebody looks. An idle fleet shall not look all the
+// time.
+bool Fleet::hurries(Instant now) const {
+    return now - busy_at_ < renew_every_ || lanes.owned().size() < share();
+}
+
 std::optional<Action> Fleet::next(Instant now, LaneSet empty_lanes) {
     if (!open_ || left_) return std::nullopt;
+    if (empty_lanes != LaneSet::all()) busy_at_ = now;
     const LaneSet releasable = lanes.leaving() & empty_lanes;
     if (leases_ && !releasable.empty() && !releasing_ && (!leaving_ || releasable == lanes.owned())) {
         releasing_ = true;
@@ -78,7 +84,7 @@ std::optional<Action> Fleet::next(Instant now, LaneSet empty_lanes) {
     // Not before the first renewal: it registers this worker, and the database counts the living when it shares.
     if (leases_ && now >= acquire_at_ && !acquiring_ && !leaving_ && lanes.owned() != LaneSet::all()) {
         acquiring_ = true;
-        acquire_at_ = now + acquire_every_;
+        acquire_at_ = now + (hurries(now) ? acquire_every_ / 3 : acquire_every_);
         return AcquireLanes{};
     }
     return std::nullopt;

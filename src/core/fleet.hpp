@@ -21,16 +21,15 @@ class Fleet {
 public:
     explicit Fleet(Duration lease_ttl, ClaimMode claim = ClaimMode::lanes)
         : lanes(lease_ttl),
-          lease_ttl_(lease_ttl),
           renew_every_(lease_ttl / 3),
-          acquire_every_(lease_ttl / 30),
+          acquire_every_(lease_ttl / 10),
           leases_(claim == ClaimMode::lanes),
           may_read_(leases_) {}
 
     void session_opened(Instant now);
     void session_lost();
     void producer_opened(Instant now);
-    void producer_lost(Instant now);
+    void producer_lost();
     void on(const LeasesRenewed& event);
     void on(const LanesAcquired& event);
     void on(const LanesReleased& event);
@@ -50,9 +49,9 @@ public:
     Lanes lanes;
 
 private:
+    bool hurries(Instant now) const;
     std::uint32_t share() const { return lane_count / living_ + (rank_ < lane_count % living_ ? 1 : 0); }
 
-    Duration lease_ttl_;
     Duration renew_every_;
     Duration acquire_every_;
     bool leases_;
@@ -70,6 +69,7 @@ private:
     std::uint32_t rank_ = 0;
     Instant renew_at_{};
     Instant acquire_at_{};
+    Instant busy_at_{};  // rows were in flight then
 };
 
 }  // namespace outbox

@@ -85,9 +85,9 @@ void Relay::on(const ClusterFailed& event, Instant now) {
     turn(now);
 }
 
-void Relay::on(const ProducerLost&, Instant now) {
+void Relay::on(const ProducerLost&, Instant) {
     producer_open_ = false;
-    fleet_.producer_lost(now);
+    fleet_.producer_lost();
 }
 
 void Relay::on(const TopicLimitsAsked& event, Instant now) {

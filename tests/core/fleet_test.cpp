@@ -142,40 +142,37 @@ TEST_CASE("a draining worker waits for lanes it has asked for, and asks for no m
     CHECK(is<LeaveFleet>(fleet.next(start, LaneSet::all())));
 }
 
-TEST_CASE("lanes are taken once there is a producer to serve them, or else after a lease's time") {
-    Fleet fleet(3s);
-    fleet.session_opened(start);
-    CHECK_FALSE(fleet.next(start + 499ms, nothing_empty));
-    fleet.producer_opened(start + 500ms);
-    CHECK(fleet.wake_at() == start + 500ms);
-    REQUIRE(is<RenewLeases>(fleet.next(start + 500ms, nothing_empty)));
-    CHECK(is<AcquireLanes>(fleet.next(start + 500ms, nothing_empty)));
-    fleet.on(LeasesRenewed{start + 500ms, {}, 1, 0});
-    fleet.on(LanesAcquired{start + 500ms, LaneSet::only(7)});
-    fleet.producer_lost(start + 600ms);
-    REQUIRE(is<RenewLeases>(fleet.next(start + 1500ms, nothing_empty)));
-    fleet.on(LeasesRenewed{start + 1500ms, LaneSet::only(7), 1, 0});
-    CHECK_FALSE(fleet.next(start + 2400ms, nothing_empty));
-    REQUIRE(is<RenewLeases>(fleet.next(start + 2500ms, nothing_empty)));
-    fleet.on(LeasesRenewed{start + 2500ms, LaneSet::only(7), 1, 0});
-    CHECK_FALSE(fleet.next(start + 3400ms, nothing_empty));
-    REQUIRE(is<RenewLeases>(fleet.next(start + 3600ms, nothing_empty)));
-    CHECK(is<AcquireLanes>(fleet.next(start + 3600ms, nothing_empty)));
-}
-
-TEST_CASE("a newcomer is counted once it has a producer, or else after a lease's time") {
+TEST_CASE("a worker is counted, and takes lanes, once it has a producer to serve them") {
     Fleet fleet(3s);
     fleet.session_opened(start);
     fleet.renew_soon(start + 1s);
-    CHECK_FALSE(fleet.next(start + 2999ms, nothing_empty));
-    CHECK(fleet.wake_at() == start + 3s);
-    CHECK(is<RenewLeases>(fleet.next(start + 3s, nothing_empty)));
-    CHECK(is<AcquireLanes>(fleet.next(start + 3s, nothing_empty)));
+    CHECK_FALSE(fleet.next(start + 60s, nothing_empty));
+    CHECK(fleet.wake_at() == never);
+    fleet.producer_opened(start + 60s);
+    CHECK(fleet.wake_at() == start + 60s);
+    REQUIRE(is<RenewLeases>(fleet.next(start + 60s, nothing_empty)));
+    CHECK(is<AcquireLanes>(fleet.next(start + 60s, nothing_empty)));
+}
+
+TEST_CASE("a worker without a producer keeps its lanes and takes no more") {
+    Fleet fleet(3s);
+    fleet.producer_opened(start);
+    fleet.session_opened(start);
+    REQUIRE(is<RenewLeases>(fleet.next(start, nothing_empty)));
+    REQUIRE(is<AcquireLanes>(fleet.next(start, nothing_empty)));
+    fleet.on(LeasesRenewed{start, {}, 1, 0});
+    fleet.on(LanesAcquired{start, LaneSet::only(7)});
+    fleet.producer_lost();
+    REQUIRE(is<RenewLeases>(fleet.next(start + 1s, nothing_empty)));
+    fleet.on(LeasesRenewed{start + 1s, LaneSet::only(7), 1, 0});
+    CHECK_FALSE(fleet.next(start + 1999ms, nothing_empty));
+    fleet.producer_opened(start + 1999ms);
+    CHECK(is<AcquireLanes>(fleet.next(start + 1999ms, nothing_empty)));
 }
 
 TEST_CASE("a worker that has been counted renews at once on a new session, producer or not") {
     Fleet fleet = settled_fleet();
-    fleet.producer_lost(start + 100ms);
+    fleet.producer_lost();
     fleet.session_lost();
     fleet.session_opened(start + 200ms);
     CHECK(is<RenewLeases>(fleet.next(start + 200ms, nothing_empty)));
@@ -196,4 +193,25 @@ TEST_CASE("a fleet that counts nobody still has this worker") {
     fleet.on(LeasesRenewed{start, LaneSet::all(), 0, 0});
     CHECK(fleet.living() == 1);
     CHECK(fleet.lanes.leaving().empty());
+}
+
+TEST_CASE("free lanes are looked for more often while rows flow, and by whoever has less than a share") {
+    Fleet fleet(3s);
+    fleet.producer_opened(start);
+    fleet.session_opened(start);
+    Instant now = start;
+    const auto looks_after = [&](LaneSet empty_lanes) {
+        REQUIRE(is<AcquireLanes>(fleet.next(now, empty_lanes)));
+        fleet.on(LanesAcquired{now, {}});
+        const Duration wait = fleet.wake_at() - now;
+        now = fleet.wake_at();
+        return wait;
+    };
+    REQUIRE(is<RenewLeases>(fleet.next(now, LaneSet::all())));
+    fleet.on(LeasesRenewed{now, lanes_below(31), 2, 0});
+    CHECK(looks_after(LaneSet::all()) == 100ms);
+    fleet.on(LeasesRenewed{now, lanes_below(32), 2, 0});
+    CHECK(looks_after(LaneSet::all()) == 300ms);
+    CHECK(looks_after(nothing_empty) == 100ms);
+    CHECK(looks_after(LaneSet::all()) == 100ms);
 }

@@ -107,6 +107,25 @@ def test_a_rolling_restart_under_load_sends_nothing_twice_and_makes_nobody_wait(
     assert longest < 3  # 0.1 to 1 s is what it takes; a lease that had to expire would show
 
 
+def test_a_replica_that_does_not_reach_kafka_takes_no_lanes_until_it_does(replicas, relay, kafka, database, load, topic,
+                                                                          consumer):
+    (one,) = replicas(1)
+    shared(database, 64)
+    changes = "SELECT sum(epoch) FROM outbox.lane"
+    before = database.execute(changes)
+    kafka.proxy.refuse()
+    two = relay(_SETTINGS, bootstrap=kafka.proxied).start()
+    eventually(lambda: two.log(event="postgres_connected"))
+    committed = load(writers=2, keys=200, transactions=300, rows=10, rows_per_second=1000).finish()  # three leases long
+    eventually(lambda: database.backlog() == 0)
+    assert database.execute(changes) == before
+    kafka.proxy.heal()
+    two.wait_ready()
+    shared(database, 32, 32)
+    assert (one.stop(), two.stop()) == (0, 0)
+    assert_once_in_order(committed, consumer.read(topic))
+
+
 def test_a_relay_that_was_stopped_for_longer_than_its_lease_reorders_nothing(replicas, database, load, topic, consumer):
     one, two = replicas(2)
     shared(database, 32, 32)
