@@ -58,3 +58,8 @@ def longest_wait(commits, arrived, since=0.0):
     had returned}; an event whose answer got lost has no such time. `arrived` is {event id: when}."""
     waits = [arrived[event_id] - at for event_id, at in commits.items() if arrived.get(event_id, -1.0) >= since]
     return max(0.0, max(waits, default=0.0))
+
+
+def all_read(commits, read, before):
+    """Whether what was committed before that time has been read by now."""
+    return all(event_id in read for event_id, at in commits.items() if at < before)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from chaos_campaign import faults
-from chaos_campaign.judge import Arrival, judge, longest_wait
+from chaos_campaign.judge import Arrival, all_read, judge, longest_wait
 from chaos_campaign.load import finish_prepared, payload_of
 from chaos_campaign.scene import WINDOW
 from chaos_campaign.schedule import LEASE, touches_postgres
@@ -15,6 +15,8 @@ from harness.waiting import eventually
 TAKEOVER = LEASE + 1.0
 ROLLING_GAP = 1.0
 STEADY = 1.0  # seconds of load before the faults, and after
+CALM = 0.5  # seconds that an event waits at most where nothing happens
+UNREST = 10.0  # seconds that this may take to come true
 REMEMBERED = 5  # rounds whose events the business tables keep
 # What a relay says when it could not end something in order, each of which may repeat what was in flight.
 UNCLEAN_NEWS = ("lanes_lost", "producer_replaced", "producer_epoch_bumped", "drain_cut_short", "worker_broken")
@@ -70,7 +72,7 @@ class Rounds:
         self._scene.reader.take()
         self._pulse.take()
         self._load.go(round_.number)
-        time.sleep(STEADY)
+        self._await_peace()
         since = time.time()
         self._inject(round_, outcome)
         outcome.lasted = time.time() - since
@@ -110,6 +112,16 @@ class Rounds:
                 seat.end()
         scene.staff(round_.relays, clocks)
         self._clocks_faked, self._postgres_faked = clocks, postgres
+
+    def _await_peace(self):
+        """What the last round has left behind, such as leaders of partitions that move back to where they were, is no fault
+        of this one's. What lasts is judged with it all the same."""
+        time.sleep(STEADY)
+        deadline = time.monotonic() + UNREST
+        while time.monotonic() < deadline:
+            if all_read(self._load.commits.copy(), self._scene.reader, time.time() - CALM):
+                return
+            time.sleep(0.1)
 
     def _inject(self, round_, outcome):
         def one(fault):

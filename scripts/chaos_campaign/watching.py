@@ -33,6 +33,10 @@ class Reader:
             self._process.wait()
             time.sleep(0.2)
 
+    def __contains__(self, event_id):
+        """Whether it was read since the last time."""
+        return event_id in self._times
+
     def take(self):
         """{event id: when it was read first}, of all since the last time."""
         times, self._times = self._times, {}

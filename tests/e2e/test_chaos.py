@@ -11,7 +11,7 @@ SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
 sys.path.append(str(SCRIPTS))
 
 from chaos_campaign import faults, report  # noqa: E402
-from chaos_campaign.judge import Arrival, judge, longest_wait  # noqa: E402
+from chaos_campaign.judge import Arrival, all_read, judge, longest_wait  # noqa: E402
 from chaos_campaign.rounds import Outcome  # noqa: E402
 from chaos_campaign.schedule import ALONE_FIRST, KINDS, Fault, Round, schedule  # noqa: E402
 
@@ -124,6 +124,14 @@ def test_the_longest_wait_is_from_the_commit_to_the_broker_and_later_repetitions
     assert longest_wait(commits, seen) == 90.0
     assert longest_wait(commits, seen, since=100.5) == pytest.approx(1.2)
     assert longest_wait({}, seen) == 0.0
+
+
+def test_peace_is_when_all_that_was_committed_a_moment_ago_has_been_read():
+    commits = {"a1": 10.0, "b1": 10.4, "a2": 10.9}
+    assert all_read(commits, {"a1": 10.1, "b1": 10.5}, before=10.5)
+    assert not all_read(commits, {"a1": 10.1}, before=10.5)
+    assert not all_read(commits, {"a1": 10.1, "b1": 10.5}, before=11.0)
+    assert all_read({}, {}, before=11.0)
 
 
 # --- the table ---
