@@ -26,9 +26,9 @@ void RowBatch::decode(QueryResult result, Topics& topics) {
         content.topic = fields::text(read, i, topic);
         content.key = fields::nullable_text(read, i, key);
         content.payload = fields::nullable_text(read, i, payload);
-        const std::string_view json = fields::text(read, i, headers);
-        if (json.empty()) fields::unexpected();
-        content.headers = json.substr(1);  // jsonb_send: a version byte, then the text
+        const auto json = fields::nullable_text(read, i, headers);
+        if (json && json->empty()) fields::unexpected();
+        content.headers = json ? json->substr(1) : "{}";  // jsonb_send: a version byte, then the text
         content.event_id = wire::uuid(fields::exactly(sizeof(EventId), fields::text(read, i, event_id)));
         content.created_at_us = fields::int8(read, i, created_at);
 

