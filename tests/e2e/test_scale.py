@@ -66,6 +66,7 @@ def test_a_hundred_thousand_rows_of_ten_thousand_keys_committed_in_any_order(rel
 
 def test_two_replicas_of_two_workers_share_the_same_tangle(relay, database, topic, consumer):
     fleet = [each.wait_ready() for each in [relay({"relay": {"workers": 2}}).start() for _ in range(2)]]
+    eventually(lambda: [each.metric("outbox_lanes_owned") for each in fleet] == [32, 32])
     committed = Tangle(database, topic, rows=40_000).finish()
     eventually(lambda: database.backlog() == 0, timeout=60)
     assert_once_in_order(committed, consumer.read(topic))
