@@ -182,6 +182,9 @@ class Pooler:
                                              stderr=log, **account)
 
     def remove(self):
+        died = self._process.poll()
+        if died is not None:
+            print(f"the pooler had ended with {died}:\n{(self._directory / 'log').read_text(errors='replace')[-4000:]}")
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self._directory)
