@@ -1,6 +1,7 @@
 // This worker among its peers: when to renew its leases, when to look for free lanes, which lanes to hand back.
 // Shares are lanes / living workers; the first (lanes mod living) workers in id order hold one more, so that shares
 // differ by at most one and a stable fleet moves nothing.
+// A worker takes part from when it first has a producer: who does not reach Kafka is not counted and takes no lanes.
 // A worker that claims rows instead takes part for the count, and holds every lane without a lease. It waits as long as
 // anybody leases lanes: that worker keeps an order which claims would break.
 // Pure. Owned by Relay; the worker's thread.
