@@ -22,7 +22,7 @@ std::uint64_t burst_of(std::uint64_t rate, std::uint64_t batch) {
 }  // namespace
 
 Pacing::Pacing(const RelaySettings& relay, const PacingSettings& pacing)
-    : batch_rows_(std::max(relay.batch_rows, relay.in_flight_rows / 4)),
+    : batch_rows_(relay.rows_per_statement_max()),
       configured_(pacing.max_rows_per_second),
       configured_bytes_(pacing.max_bytes_per_second),
       recovery_start_(pacing.recovery_rows_per_second),

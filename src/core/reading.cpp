@@ -235,8 +235,8 @@ void Reading::finished(const ReadOutcome& outcome, Instant now) {
 }
 
 void Reading::adapt_stride(const ReadUnderWay& read, const ReadOutcome& outcome) {
-    const std::uint32_t stride_max = std::max(settings_.in_flight_rows / 4, settings_.batch_rows);
-    stride_ = outcome.rows >= read.limit ? std::min(stride_ * 2, stride_max) : settings_.batch_rows;
+    stride_ =
+        outcome.rows >= read.limit ? std::min(stride_ * 2, settings_.rows_per_statement_max()) : settings_.batch_rows;
 }
 
 void Reading::sweep_finished(const ReadUnderWay& read, const ReadOutcome& outcome, Instant now) {

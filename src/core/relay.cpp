@@ -29,7 +29,7 @@ Relay::Relay(const RelayOptions& options, RelayLimits limits)
       pacing_(settings_, options.pacing),
       guard_(settings_.in_flight_rows),
       jitter_(~limits.seed) {
-    admitted_.reserve(settings_.batch_rows);
+    admitted_.reserve(settings_.rows_per_statement_max());
 }
 
 void Relay::on(const SessionOpened&, Instant now) {
@@ -270,7 +270,7 @@ std::optional<Action> Relay::next_of_claim(Instant now) {
 
 std::optional<Action> Relay::next_of_rows(Instant now) {
     if (delete_due(now)) {
-        DeleteRows rows = window_.take_deletes(std::size_t{2} * settings_.batch_rows);
+        DeleteRows rows = window_.take_deletes(settings_.rows_per_statement_max());
         rows.skip_locked = claims_rows();
         acknowledged_at_ = window_.rows_acknowledged() > 0 ? now : never;
         return rows;

@@ -1,6 +1,7 @@
 // What an operator may choose about relaying. Plain values, filled by config/ after validation. Any thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -24,6 +25,10 @@ struct RelaySettings {
     Duration poll_min = std::chrono::milliseconds(2);
     Duration poll_max = std::chrono::milliseconds(50);
     Duration drain_timeout = std::chrono::seconds(20);
+
+    // The most that a read brings while there is a backlog, and that a delete takes: were it less, rows that wait for
+    // their delete would fill the window, and reads would wait for them.
+    std::uint32_t rows_per_statement_max() const { return std::max(batch_rows, in_flight_rows / 4); }
 };
 
 struct TopicSettings {

@@ -83,6 +83,22 @@ TEST_CASE("the next read is asked for before the rows of the last are published"
     CHECK(place_of<ReadRows>(world.actions) < place_of<Publish>(world.actions));
 }
 
+TEST_CASE("a delete takes as many rows as the largest read brings") {
+    RelayWorld world(small_batches(10, 400));
+    world.start();
+    world.prove("orders");
+    world.broker_up = false;
+    world.insert_many(300);
+    world.run_for(1s);
+    REQUIRE(world.in_flight.size() == 300);
+    world.actions.clear();
+    world.broker_up = true;
+    world.run_for(1s);
+    CHECK(world.drained_dry());
+    CHECK(count_of<DeleteRows>(world.actions) == 3);
+    CHECK(world.problems() == "");
+}
+
 TEST_CASE("rows in flight are not published twice when low lags and are left out of the next reads") {
     RelayWorld world(small_batches(10));
     world.start();
