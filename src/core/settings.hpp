@@ -22,7 +22,7 @@ struct RelaySettings {
     std::uint32_t batch_rows = 1000;
     std::uint32_t in_flight_rows = 20'000;
     std::uint64_t in_flight_bytes = std::uint64_t{32} << 20U;
-    Duration poll_min = std::chrono::milliseconds(2);
+    Duration poll_min = std::chrono::milliseconds(1);
     Duration poll_max = std::chrono::milliseconds(50);
     Duration drain_timeout = std::chrono::seconds(20);
 

@@ -19,7 +19,7 @@ TEST_CASE("the configuration is written with its defaults") {
     for (const std::string line :
          {"[postgres]", "dsn = \"host=/run/postgresql dbname=shop\"", "bootstrap.servers = \"k1:9092\"",
           "claim = \"lanes\"", "workers = 1", "lease_ttl = \"3s\"", "batch_rows = 1000", "in_flight_rows = 20000",
-          "in_flight_bytes = \"32MiB\"", "poll_interval = { min = \"2ms\", max = \"50ms\" }", "drain_timeout = \"20s\"",
+          "in_flight_bytes = \"32MiB\"", "poll_interval = { min = \"1ms\", max = \"50ms\" }", "drain_timeout = \"20s\"",
           "allow = [\"*\"]", "max_rows_per_second = 0", "max_bytes_per_second = 0", "recovery_rows_per_second = 1000",
           "policy = \"dead-letter\"", "listen = \"127.0.0.1:9464\"", "level = \"info\"", "format = \"auto\""}) {
         CHECK_MESSAGE(has_line(text, line), line);
