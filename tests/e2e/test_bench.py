@@ -10,6 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
 from suite import page, profile  # noqa: E402
 from suite.flatness import rates_by_tenth  # noqa: E402
+from suite.latency import middle  # noqa: E402
 
 
 def drained(rate):
@@ -56,11 +57,16 @@ def test_what_is_not_there_is_not_measured_and_not_met(page_of):
     assert bar(page_of({}), "events per DELETE while draining")[2] == "not measured"
 
 
+def test_of_the_turns_of_a_rate_the_one_with_the_middle_p99_counts():
+    turns = [{"p50_ms": 1.0, "p99_ms": 47.0}, {"p50_ms": 2.0, "p99_ms": 6.0}, {"p50_ms": 3.0, "p99_ms": 4.0}]
+    assert middle(turns) == {"p50_ms": 2.0, "p99_ms": 6.0, "p99_ms_of_all_turns": [47.0, 6.0, 4.0]}
+
+
 def test_a_latency_counts_only_at_the_rate_that_was_asked_for(page_of):
     def latency(reached):
         percentiles = {"p50_ms": 1.0, "p99_ms": 3.0, "p999_ms": 5.0}
         return {"latency": {"by_rate": [{"events_per_second": 1000, "inserted_per_second": reached, "writers": 1,
-                                         "rows_per_transaction": 1, **percentiles}],
+                                         "rows_per_transaction": 1, "p99_ms_of_all_turns": [2.0, 3.0, 9.0], **percentiles}],
                             "insert": {"events_per_second": 1000, "without_relay": percentiles, "with_relay": percentiles}}}
 
     assert bar(page_of(latency(999.0)), "commit → consumer at 1,000/s, p99") == ["3 ms", "≤ 6 ms", "met"]
