@@ -155,7 +155,7 @@ def _latency(step, plots):
     rows = [(number(case["events_per_second"]), number(case["inserted_per_second"])
              + ("" if latency_at({"latency": step}, case["events_per_second"]) else " (not held)"),
              f"{case['writers']} × {case['rows_per_transaction']}", number(case["p50_ms"]), number(case["p99_ms"]),
-             number(case["p999_ms"]), ", ".join(map(number, case.get("p99_ms_of_all_turns", [case["p99_ms"]])))) for case in cases]
+             number(case["p999_ms"]), ", ".join(map(number, case["p99_ms_of_all_turns"]))) for case in cases]
     insert = step["insert"]
     effect = [(words, number(insert[key]["p50_ms"]), number(insert[key]["p99_ms"]), number(insert[key]["p999_ms"]))
               for words, key in (("without a relay", "without_relay"), ("with a relay", "with_relay"))]
