@@ -9,7 +9,7 @@
 #include "app/wakeups.hpp"
 #include "core/relay.hpp"
 #include "postgres/migrations.hpp"
-#include "postgres/session.hpp"
+#include "postgres/sessions.hpp"
 #include "probe.hpp"
 
 namespace outbox::bench {
@@ -21,7 +21,8 @@ class Drain {
 public:
     explicit Drain(const Options& options)
         : relay_({}, {}),
-          session_(settings(options), {{}, "bench", 1, "0"}, std::chrono::seconds(3), schema_version(), boot_now()) {
+          session_(settings(options), {{}, "bench", 1, "0"}, std::chrono::seconds(3), schema_version(), true,
+                   boot_now()) {
         relay_.on(ProducerOpened{}, boot_now());
     }
 
@@ -36,8 +37,10 @@ public:
             act(now);
         }
         act(now);
-        wakeups_.sleep({session_.descriptor(), session_.wanted()}, {},
-                       std::max(relay_.wake_at(now) - now, Duration::zero()));
+        const auto sources = session_.sources();
+        wakeups_.sleep({sources[0].descriptor, sources[0].wanted}, {},
+                       std::max(relay_.wake_at(now) - now, Duration::zero()),
+                       {sources[1].descriptor, sources[1].wanted});
     }
 
 private:
@@ -74,7 +77,7 @@ private:
     }
 
     Relay relay_;
-    Session session_;
+    Sessions session_;
     Wakeups wakeups_;
     std::vector<Slot> slots_;
     std::uint64_t deleted_ = 0;

@@ -26,9 +26,10 @@ void Wakeups::interrupt() const {
     [[maybe_unused]] const auto written = ::write(interrupt_fd_, &one, sizeof one);
 }
 
-Wakeups::Woken Wakeups::sleep(Source session, Source producer, Duration at_most) {
-    std::array<pollfd, 3> fds{{{interrupt_fd_, POLLIN, 0},
+Wakeups::Woken Wakeups::sleep(Source session, Source producer, Duration at_most, Source second_session) {
+    std::array<pollfd, 4> fds{{{interrupt_fd_, POLLIN, 0},
                                {session.descriptor, session.wanted, 0},
+                               {second_session.descriptor, second_session.wanted, 0},
                                {producer.descriptor, producer.wanted, 0}}};
     const auto nanoseconds = std::max<Duration::rep>(at_most.count(), 0);
     const timespec timeout{nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000};
@@ -38,7 +39,7 @@ Wakeups::Woken Wakeups::sleep(Source session, Source producer, Duration at_most)
         std::uint64_t interrupts = 0;
         [[maybe_unused]] const auto cleared = ::read(interrupt_fd_, &interrupts, sizeof interrupts);
     }
-    return {fds[1].revents != 0, fds[2].revents != 0};
+    return {fds[1].revents != 0 || fds[2].revents != 0, fds[3].revents != 0};
 }
 
 }  // namespace outbox

@@ -23,7 +23,8 @@ public:
         bool session = false;
         bool producer = false;
     };
-    Woken sleep(Source session, Source producer, Duration at_most);
+    Woken sleep(Source session, Source producer, Duration at_most, Source second_session);
+    Woken sleep(Source session, Source producer, Duration at_most) { return sleep(session, producer, at_most, {}); }
 
     void interrupt() const;
 

@@ -109,12 +109,17 @@ void Worker::turn(Wakeups::Woken woken, Instant now) {
 
 Wakeups::Woken Worker::sleep(Instant now) {
     Wakeups::Source session;
-    if (session_) session = {session_->descriptor(), session_->wanted()};
+    Wakeups::Source deletes;
+    if (session_) {
+        const auto sources = session_->sources();
+        session = {sources[0].descriptor, sources[0].wanted};
+        deletes = {sources[1].descriptor, sources[1].wanted};
+    }
     Wakeups::Source producer;
     if (producer_) producer = {producer_->descriptor(), POLLIN};
-    if (!session_ || !session_->streaming(now)) return wakeups_.sleep(session, producer, nap(now));
+    if (!session_ || !session_->streaming(now)) return wakeups_.sleep(session, producer, nap(now), deletes);
     session.wanted = 0;
-    Wakeups::Woken woken = wakeups_.sleep(session, producer, std::min(nap(now), stream_pause));
+    Wakeups::Woken woken = wakeups_.sleep(session, producer, std::min(nap(now), stream_pause), deletes);
     woken.session = true;
     return woken;
 }
@@ -131,8 +136,9 @@ Duration Worker::nap(Instant now) const {
 // ---- Postgres --------------------------------------------------------------------------------------------------
 
 void Worker::open_session(Instant now) {
-    session_ = std::make_unique<Session>(settings_.postgres, identity_, settings_.relay.relay.lease_ttl,
-                                         settings_.schema_version, now);
+    session_ =
+        std::make_unique<Sessions>(settings_.postgres, identity_, settings_.relay.relay.lease_ttl,
+                                   settings_.schema_version, settings_.relay.relay.claim == ClaimMode::lanes, now);
 }
 
 void Worker::serve_session(bool readable, Instant now) {

@@ -22,7 +22,7 @@
 #include "core/settings.hpp"
 #include "kafka/producer.hpp"
 #include "kafka/secret_watch.hpp"
-#include "postgres/session.hpp"
+#include "postgres/sessions.hpp"
 #include "telemetry/metrics.hpp"
 
 namespace outbox {
@@ -105,7 +105,7 @@ private:
     WorkerObserver observer_;
     std::mt19937_64 random_;
     Relay relay_;
-    std::unique_ptr<Session> session_;
+    std::unique_ptr<Sessions> session_;
     bool session_ready_ = false;
     Instant session_opened_at_{};
     std::uint32_t deletes_refused_ = 0;  // in a row

@@ -46,12 +46,9 @@ bool may_succeed_later(std::string_view sqlstate) {
 
 }  // namespace
 
-Session::Session(const PostgresSettings& settings, WorkerIdentity identity, Duration lease_ttl, int schema_version,
-                 Instant now)
-    : identity_(std::move(identity)),
-      lease_ttl_(lease_ttl),
-      schema_version_(schema_version),
-      hosts_(connection_attempts(settings, "outbox-relay")) {
+Session::Session(std::vector<ConnectionParameters> hosts, WorkerIdentity identity, Duration lease_ttl,
+                 int schema_version, Instant now)
+    : identity_(std::move(identity)), lease_ttl_(lease_ttl), schema_version_(schema_version), hosts_(std::move(hosts)) {
     connect_next(now);
 }
 
@@ -262,6 +259,7 @@ Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
     switch (done.operation) {
         case Operation::open:
             check_schema();
+            server_started_ = fields::int8(results_.back().get(), 0, 1);
             answer.event = SessionOpened{};
             break;
         case Operation::renew:

@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -57,9 +58,16 @@ struct Answer {
 
 class Session {
 public:
-    // Begins to connect; SessionOpened is the first answer.
+    // Begins to connect, to one host after the other; SessionOpened is the first answer.
     Session(const PostgresSettings& settings, WorkerIdentity identity, Duration lease_ttl, int schema_version,
+            Instant now)
+        : Session(connection_attempts(settings, "outbox-relay"), std::move(identity), lease_ttl, schema_version, now) {}
+    Session(std::vector<ConnectionParameters> hosts, WorkerIdentity identity, Duration lease_ttl, int schema_version,
             Instant now);
+
+    // Once it is open: what it is connected to, and when that server started, which tells servers apart.
+    const ConnectionParameters& host() const { return hosts_[hosts_tried_ - 1]; }
+    std::int64_t server_started() const { return server_started_; }
 
     int descriptor() const;
     short wanted() const;    // what poll(2) should wait for
@@ -161,6 +169,7 @@ private:
     RowBatch rows_;
     AnswerDecoder decoder_;
     std::string refusal_;  // of the oldest operation under way; empty: none
+    std::int64_t server_started_ = 0;
 };
 
 }  // namespace outbox

@@ -118,9 +118,12 @@ inline constexpr std::array statements{
         "set_config('default_transaction_isolation', 'read committed', false), "
         // Only a claim stays open between statements, and for half a lease at most: after a whole one its owner is
         // frozen.
-        "set_config('idle_in_transaction_session_timeout', $2::text, false)"},
+        "set_config('idle_in_transaction_session_timeout', $2::text, false), "
+        // From Postgres 14 on. The session that deletes has nothing to do for as long as nobody writes.
+        "(SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout')"},
     StatementText{Statement::schema, "schema", "outbox.migration",
-                  "SELECT coalesce(max(version), 0)::int8 FROM outbox.migration WHERE module = 'outbox'"},
+                  "SELECT coalesce(max(version), 0)::int8, pg_catalog.pg_postmaster_start_time() FROM outbox.migration "
+                  "WHERE module = 'outbox'"},
     // Workers of processes that ended abruptly (nobody removed their row) soon after their start and not long ago: the
     // number of the process, and the rows the worker was at.
     StatementText{Statement::crashes, "crashes", "outbox.relay",

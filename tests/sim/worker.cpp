@@ -101,18 +101,51 @@ void Worker::check(Instant now, std::size_t done) {
 void Worker::serve_session(Instant now) {
     if (!link_) {
         if (now < session_retry_at_) return;
-        link_ = std::make_shared<SessionLink>(world_.postgres, world_.schedule, random_.fork(), world_.ledger,
-                                              world_.database, name_, [self = weak_from_this()] {
-                                                  if (const auto worker = self.lock()) worker->wake();
-                                              });
-        link_->connect();
+        link_ = connect();
+        deleted_.clear();
+        gate_ = {};
     }
     while (link_) {
-        auto answer = link_->take_answer(relay_.topics());
+        auto answer = next_answer();
         if (!answer) break;
         take(*answer, now);
     }
-    if (link_ && link_->broken()) lose_session(now);
+    if ((link_ && link_->broken()) || (deletes_link_ && deletes_link_->broken())) lose_session(now);
+}
+
+std::shared_ptr<SessionLink> Worker::connect() {
+    auto link = std::make_shared<SessionLink>(world_.postgres, world_.schedule, random_.fork(), world_.ledger,
+                                              world_.database, name_, [self = weak_from_this()] {
+                                                  if (const auto worker = self.lock()) worker->wake();
+                                              });
+    link->connect();
+    return link;
+}
+
+// As postgres/sessions.cpp has it.
+std::optional<PostgresModel::Answer> Worker::next_answer() {
+    if (opened_) {
+        if (!deletes_link_->take_answer(relay_.topics())) return std::nullopt;
+        return std::exchange(opened_, std::nullopt);
+    }
+    while (deletes_link_) {
+        auto answer = deletes_link_->take_answer(relay_.topics());
+        if (!answer) break;
+        deleted_.push_back(*std::move(answer));
+        gate_.delete_answered();
+    }
+    if (gate_.let_through()) {
+        std::optional<PostgresModel::Answer> answer(std::move(deleted_.front()));
+        deleted_.pop_front();
+        return answer;
+    }
+    auto answer = link_->take_answer(relay_.topics());
+    if (!answer) return answer;
+    if (std::holds_alternative<RowsRead>(answer->event)) gate_.read_answered();
+    if (!std::holds_alternative<SessionOpened>(answer->event)) return answer;
+    opened_ = std::move(answer);
+    deletes_link_ = connect();
+    return std::nullopt;
 }
 
 void Worker::take(PostgresModel::Answer& answer, Instant now) {
@@ -142,9 +175,16 @@ void Worker::lose_session(Instant now) {
     session_ready_ = false;
     relay_.on(SessionLost{}, now);
     act(now);
-    link_->close();
-    link_.reset();
+    close_links();
     if (relay_.drained()) left_ = true;
+}
+
+void Worker::close_links() {
+    for (auto* const link : {&link_, &deletes_link_}) {
+        if (*link) (*link)->close();
+        link->reset();
+    }
+    opened_.reset();
 }
 
 // ---- actions ---------------------------------------------------------------------------------------------------
@@ -164,7 +204,9 @@ void Worker::act(Instant now) {
             return;
         }
         trace(*action);
-        link_->send(*action, std::as_const(relay_).topics(), now);
+        if (std::holds_alternative<ReadRows>(*action)) gate_.read_sent();
+        const bool deletes = std::holds_alternative<DeleteRows>(*action);
+        (deletes ? deletes_link_ : link_)->send(*action, std::as_const(relay_).topics(), now);
     }
 }
 
@@ -281,7 +323,7 @@ void Worker::end() {
     if (!left_ || relay_.window().rows() > 0) excuse(LaneSet::all());
     ended_ = true;
     if (producer_) producer_->die({});
-    if (link_) link_->close();
+    close_links();
     on_end_();
 }
 
@@ -289,7 +331,7 @@ void Worker::die(Duration late_by) {
     dead_ = true;
     excuse(LaneSet::all());
     if (producer_) producer_->die(late_by);
-    if (link_) link_->close();
+    close_links();
 }
 
 }  // namespace outbox::sim

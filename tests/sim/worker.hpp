@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/delete_gate.hpp"
 #include "core/relay.hpp"
 #include "sim/kafka_producer.hpp"
 #include "sim/ledger.hpp"
@@ -73,7 +75,9 @@ public:
 
     const WorkerName& name() const { return name_; }
     const Relay& relay() const { return relay_; }
+    // The main one, and the one that deletes; null where there is none.
     SessionLink* link() { return link_.get(); }
+    SessionLink* deletes_link() { return deletes_link_.get(); }
     KafkaProducer* producer() { return producer_.get(); }
     Host& host() { return host_; }
     std::uint64_t turns() const { return turns_; }
@@ -102,7 +106,10 @@ private:
     void drop_producer();
     void serve_session(Instant now);
     void take(PostgresModel::Answer& answer, Instant now);
+    std::shared_ptr<SessionLink> connect();
+    std::optional<PostgresModel::Answer> next_answer();
     void lose_session(Instant now);
+    void close_links();
     void act(Instant now);
     void carry_out(const Publish& publish, Instant now);
     std::optional<Failure> publish(const Admission& row, Instant now);
@@ -122,6 +129,10 @@ private:
     const std::function<void()> on_end_;
 
     std::shared_ptr<SessionLink> link_;
+    std::shared_ptr<SessionLink> deletes_link_;
+    std::deque<PostgresModel::Answer> deleted_;
+    DeleteGate gate_;
+    std::optional<PostgresModel::Answer> opened_;  // the main one's, until both are
     bool session_ready_ = false;
     std::uint32_t session_failures_ = 0;
     Instant session_retry_at_{};

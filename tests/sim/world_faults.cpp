@@ -24,7 +24,8 @@ void World::strike(const Fault& fault) {
 
 void World::cut_everybody() {
     for (Worker* const worker : living())
-        if (worker->link() != nullptr) worker->link()->cut(random_.between(Duration::zero(), Duration(20ms)));
+        for (SessionLink* const link : {worker->link(), worker->deletes_link()})
+            if (link != nullptr) link->cut(random_.between(Duration::zero(), Duration(20ms)));
 }
 
 void World::stop_database(Duration lasts) {
@@ -34,13 +35,16 @@ void World::stop_database(Duration lasts) {
 
 void World::strike_database(const Fault& fault) {
     Worker* const worker = pick_worker(fault.pick);
+    SessionLink* link = worker == nullptr ? nullptr : worker->link();
+    if (worker != nullptr && fault.pick / 64 % 2 == 1 && worker->deletes_link() != nullptr)
+        link = worker->deletes_link();
     const auto after = [&](auto what) { schedule_.in(fault.lasts, what); };
     switch (fault.kind) {
         case FaultKind::cut_session:
-            if (worker != nullptr && worker->link() != nullptr) worker->link()->cut({});
+            if (link != nullptr) link->cut({});
             break;
         case FaultKind::cut_unnoticed:
-            if (worker != nullptr && worker->link() != nullptr) worker->link()->cut(fault.lasts);
+            if (link != nullptr) link->cut(fault.lasts);
             break;
         case FaultKind::database_down:
         case FaultKind::restart_database:
