@@ -20,7 +20,13 @@ namespace {
 using Kafka = std::unique_ptr<rd_kafka_t, FreeWith<rd_kafka_destroy>>;
 using Message = std::unique_ptr<rd_kafka_message_t, FreeWith<rd_kafka_message_destroy>>;
 
-constexpr std::uint64_t warm_up_rows = 200;
+// At the measured rate, before anything is measured: a topic's first records wait for metadata and a connection, and a
+// relay that had nothing to do looks less often. Rows numbered past the end, which the reader passes over.
+constexpr std::uint64_t warm_up_seconds = 3;
+std::uint64_t warm_up_rows(const Options& options) {
+    const std::uint64_t each = options.rows_per_transaction;
+    return warm_up_seconds * options.rows_per_second / each * each;
+}
 
 // A plain consumer of the whole topic, from its end.
 class Consumer {
@@ -99,7 +105,7 @@ public:
             all.insert(all.end(), result.milliseconds.begin(), result.milliseconds.end());
             end = std::max(end, result.end);
         }
-        const double seconds = std::chrono::duration<double>(end - begin_.load()).count();
+        const double seconds = std::chrono::duration<double>(end - due(options, warm_up_rows(options))).count();
         return R"("inserted_per_second": )" + std::to_string(static_cast<double>(options.rows) / seconds) +
                R"(, "insert": {)" + percentiles(std::move(all)) + "}";
     }
@@ -113,26 +119,28 @@ private:
     void write(const Options& options, std::uint32_t writer, const std::stop_token& stop) {
         Client client({options.dsn, std::nullopt}, "bench", Role::app);
         const std::string statement = insert_statement(options);
-        // A topic's first records wait for metadata and a connection; that is not what is measured here. Rows numbered
-        // past the end warm everything up, and are passed over by the reader.
-        for (std::uint64_t i = writer; i < warm_up_rows; i += options.writers)
-            client.execute(statement, {std::to_string(options.rows + i), "1"});
-        std::this_thread::sleep_for(std::chrono::seconds(2));
         Instant unset{};
         begin_.compare_exchange_strong(unset, boot_now());
         const std::uint64_t each = options.rows_per_transaction;
+        const std::uint64_t warm_up = warm_up_rows(options);
+        const std::uint64_t all = warm_up + options.rows;
         Result& result = results_[writer];
-        for (std::uint64_t i = writer * each; i < options.rows && !stop.stop_requested(); i += options.writers * each) {
-            const Instant due = begin_.load() + std::chrono::nanoseconds(1'000'000'000 * i / options.rows_per_second);
-            std::this_thread::sleep_for(due - boot_now());
+        for (std::uint64_t i = writer * each; i < all && !stop.stop_requested(); i += options.writers * each) {
+            std::this_thread::sleep_for(due(options, i) - boot_now());
             const Instant asked = boot_now();
-            const std::uint64_t count = std::min(each, options.rows - i);
-            client.execute(statement, {std::to_string(i), std::to_string(count)});
+            const std::uint64_t count = std::min(each, all - i);
+            const std::uint64_t first = i < warm_up ? options.rows + i : i - warm_up;
+            client.execute(statement, {std::to_string(first), std::to_string(count)});
+            if (i < warm_up) continue;
             result.end = boot_now();
             result.milliseconds.push_back(std::chrono::duration<double, std::milli>(result.end - asked).count());
-            for (std::uint64_t row = i; row < i + count; ++row)
+            for (std::uint64_t row = first; row < first + count; ++row)
                 committed_[row].store(result.end.time_since_epoch().count(), std::memory_order_release);
         }
+    }
+
+    Instant due(const Options& options, std::uint64_t row) const {
+        return begin_.load() + std::chrono::nanoseconds(1'000'000'000 * row / options.rows_per_second);
     }
 
     std::vector<std::atomic<Instant::rep>> committed_;

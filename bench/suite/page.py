@@ -161,6 +161,8 @@ def _latency(step, plots):
               for words, key in (("without a relay", "without_relay"), ("with a relay", "with_relay"))]
     return f"""From the return of COMMIT to a plain consumer. *Writers* are sessions × rows in each transaction. Where the writers did not keep
 the rate up, the figures are those of the rate they reached. All rates went by turns: a row is the turn with the middle p99.
+The rate goes for three seconds before it is measured. At two a second each row follows half a second of silence, and waits for
+`poll_interval.max` at most.
 
 ![latency](performance/latency.svg)
 
