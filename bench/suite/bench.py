@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "release"
 TICK = os.sysconf("SC_CLK_TCK")
 ROLE = "outbox_relay"
+ALLOCATOR = "jemalloc"  # the relay's, which its halves have to have as well
 TEN_THOUSAND_KEYS = "'key-' || i % 10000"
 
 # As JSON compresses, so does this: in every 75 bytes 32 hexadecimal digits are random. A thousand of them are more than a
@@ -34,8 +35,8 @@ def build():
     os.environ["RELAY_BINARY"] = str(BUILD / "src" / "outbox-relay")
 
 
-def probe(what, **options):
-    arguments = [str(BUILD / "bench" / "bench_probe"), what]
+def probe(what, allocator=None, **options):
+    arguments = [str(BUILD / "bench" / f"bench_probe{'_' + allocator if allocator else ''}"), what]
     for name, value in options.items():
         arguments += ["--" + name.replace("_", "-"), str(value)]
     done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

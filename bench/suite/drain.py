@@ -2,7 +2,7 @@
 import os
 
 from . import peers
-from .bench import probe, say
+from .bench import ALLOCATOR, probe, say
 
 PAYLOADS = (200, 1024, 8192)
 COMPRESSIONS = ("none", "lz4")
@@ -35,7 +35,7 @@ def database_half(bench, rows, payload_bytes):
     """The relay's own session and core, with a sink that acknowledges at once."""
     bench.load("database-half", rows, payload_bytes)
     before = bench.cpu()
-    figures = probe("database", dsn=bench.relay_dsn, rows=rows)
+    figures = probe("database", ALLOCATOR, dsn=bench.relay_dsn, rows=rows)
     return {"rows_per_second": figures["rows_per_second"],
             "cpu_seconds_per_million": {"relay": 1e6 * figures["cpu_seconds"] / rows,
                                         "postgres": bench.cpu_per_million(before, rows)["postgres"]}}
@@ -45,7 +45,7 @@ def kafka_half(bench, rows, payload_bytes, compression):
     """The relay's own producer, fed from memory."""
     with bench.topic() as topic:
         before = bench.cpu()
-        figures = probe("kafka", bootstrap=bench.kafka.bootstrap, topic=topic, rows=rows, payload_bytes=payload_bytes,
+        figures = probe("kafka", ALLOCATOR, bootstrap=bench.kafka.bootstrap, topic=topic, rows=rows, payload_bytes=payload_bytes,
                         compression=compression)
         return {"rows_per_second": figures["rows_per_second"],
                 "cpu_seconds_per_million": {"relay": 1e6 * figures["cpu_seconds"] / rows,

@@ -91,9 +91,10 @@ def _peers(steps, plots):
     """Rates of one step stand together: each peer was measured next to a relay of its own."""
     groups = []  # (label, relay, peer, its CPU, ratio)
     for compression, found in sorted(steps.get("yardstick", {}).items(), reverse=True):
-        turns = [("", found), (", two workers", found.get("two_workers"))] if isinstance(found, dict) else []
+        turns = [("", found), (", two workers", found["two_workers"]),
+                 (", its allocator too", found["same_allocator"])] if isinstance(found, dict) else []
         groups += [(f"plain loop, {compression}{words}", turn["relay"], turn["plain"],
-                    cpu(turn["plain"]["cpu_seconds_per_million"], "peer", "postgres", "broker")) for words, turn in turns if turn]
+                    cpu(turn["plain"]["cpu_seconds_per_million"], "peer", "postgres", "broker")) for words, turn in turns]
     for batch in (100, 1):
         found = steps.get("textbook", {}).get(f"batches_of_{batch}")
         if found:
@@ -118,6 +119,7 @@ def _peers(steps, plots):
     note = steps.get("debezium", {}).get("not_the_same_work", "")
     return f"""Rows of 200 B. The *plain loop* (bench/plain_loop.cpp) is what can be written in a hundred lines when nothing may go wrong: one
 thread reads and produces, and deletes by exact ids on a second session; it and the relay went by turns, and the middle of three counts.
+*Its allocator too*: the same loop with jemalloc, which is the relay's, and no part of such a loop.
 The *textbook* relay (bench/textbook.cpp) locks a batch with
 SKIP LOCKED, publishes, waits, deletes and commits. Both use the relay's settings of librdkafka. Debezium's backlog was written with
 so many rows a transaction. {note}

@@ -1,7 +1,7 @@
 """The relay, with one worker and with two, against a plain loop of a hundred lines, by turns, with the same rows and the
-same settings."""
+same settings. The same loop with the relay's allocator comes along: what is left then is the relay's own doing."""
 from . import peers
-from .bench import say
+from .bench import ALLOCATOR, say
 
 TURNS = 3  # what the machine does beside it changes from minute to minute: the middle one counts
 
@@ -15,13 +15,15 @@ def measure(bench):
             say(f"  compression {compression}, turn {turn + 1} of {TURNS}")
             plain = peers.drain(bench, "plain", rows, compression)
             turns.append((plain, peers.relay_drain(bench, rows, compression),
-                          peers.relay_drain(bench, rows, compression, workers=2)))
-        figures[compression] = {**middle(turns, 1), "two_workers": middle(turns, 2)}
+                          peers.relay_drain(bench, rows, compression, workers=2),
+                          peers.drain(bench, "plain", rows, compression, allocator=ALLOCATOR)))
+        figures[compression] = {**middle(turns, 0, 1), "two_workers": middle(turns, 0, 2),
+                                "same_allocator": middle(turns, 3, 1)}
     return figures
 
 
-def middle(turns, which):
-    pairs = sorted(({"plain": turn[0], "relay": turn[which],
-                     "ratio": turn[which]["events_per_second"] / turn[0]["events_per_second"]} for turn in turns),
+def middle(turns, plain, relay):
+    pairs = sorted(({"plain": turn[plain], "relay": turn[relay],
+                     "ratio": turn[relay]["events_per_second"] / turn[plain]["events_per_second"]} for turn in turns),
                    key=lambda pair: pair["ratio"])
     return {**pairs[len(pairs) // 2], "ratios": [pair["ratio"] for pair in pairs]}

@@ -78,11 +78,12 @@ def test_every_plot_of_the_page_is_there_and_is_xml(page_of, tmp_path):
         "events_per_second": 100_000.0, "cpu_seconds_per_million": {"peer": 1.0, "postgres": 2.0, "broker": 2.0}}}
     case = drain_case("none", 180_000.0, 200_000.0)
     text = page_of({"drain": {"cases": [{**case, "two_workers": {**case, "share_of_ceiling": 0.95}}]},
-                    "yardstick": {"none": {**turn, "two_workers": turn}},
+                    "yardstick": {"none": {**turn, "two_workers": turn, "same_allocator": turn}},
                     "scale": {"rows": 10, "cases": [{"name": "1 < 2", "events_per_second": 10.0, "ratio": 1.0}]}})
     assert bar(text, "the same with two workers, no compression") == ["0.95", "≥ 0.85", "met"]
     assert bar(text, "two workers, no compression: × the plain loop") == ["1.3", "≥ 1.2", "met"]
     assert "| plain loop, none, two workers |" in text
+    assert "| plain loop, none, its allocator too |" in text
     for name in ("drain", "peers", "scale"):
         assert f"(performance/{name}.svg)" in text
         tree.parse(tmp_path / "performance" / f"{name}.svg")
