@@ -231,7 +231,8 @@ void Session::refused(const pg_result* result) {
     refusal_ = statement_failure(connection_.get(), result).what();
 }
 
-void Session::check_schema() const {
+void Session::opened() {
+    server_started_ = fields::int8(results_.back().get(), 0, 1);
     const auto found = fields::int8(results_.back().get(), 0, 0);
     if (found == schema_version_) return;
     const std::string versions = "schema outbox is at version " + std::to_string(found) + ", this relay needs " +
@@ -258,8 +259,7 @@ Answer Session::answer(const UnderWay& done, Topics& topics, Instant now) {
     const auto lanes_at = [&](int column) { return LaneSet(static_cast<std::uint64_t>(int8_at(0, column))); };
     switch (done.operation) {
         case Operation::open:
-            check_schema();
-            server_started_ = fields::int8(results_.back().get(), 0, 1);
+            opened();
             answer.event = SessionOpened{};
             break;
         case Operation::renew:

@@ -146,7 +146,7 @@ private:
     std::int64_t int8_at(std::size_t result, int column) const;
     RowsRead rows_read(const UnderWay& done, Topics& topics);
     Answer answer(const UnderWay& done, Topics& topics, Instant now);
-    void check_schema() const;
+    void opened();
     void refused(const pg_result* result);
 
     Connection connection_;
