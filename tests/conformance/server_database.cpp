@@ -258,10 +258,10 @@ void ServerDatabase::restart() {
     idle_.clear();
     std::erase_if(writers_, [](const auto& writer) { return writer.second.prepared.empty(); });
     kill(static_cast<pid_t>(number("SELECT pg_backend_pid()")), SIGKILL);
-    // The connection breaks when the server has begun, and until it has ended nobody is let in.
+    // Another's connection breaks when the server has begun, and until it has ended nobody is let in.
     try {
         while (true) {
-            operator_->execute("SELECT");
+            locks_messages_->execute("SELECT");
             wait_a_little();
         }
     } catch (const PostgresError&) {
