@@ -74,8 +74,10 @@ class Clock:
 
     @property
     def environment(self):
-        return {"LD_PRELOAD": self.library, "FAKETIME_TIMESTAMP_FILE": str(self._path), "FAKETIME_CACHE_DURATION": "1",
-                "DONT_FAKE_MONOTONIC": "1"}
+        # jemalloc asks for the time before libfaketime can tell it: libc's malloc, and the operators that go with it,
+        # are found before its own.
+        return {"LD_PRELOAD": f"{self.library}:libstdc++.so.6:libc.so.6", "FAKETIME_TIMESTAMP_FILE": str(self._path),
+                "FAKETIME_CACHE_DURATION": "1", "DONT_FAKE_MONOTONIC": "1"}
 
     def step(self, seconds):
         fresh = self._path.with_suffix(".new")
