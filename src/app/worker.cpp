@@ -266,6 +266,7 @@ void Worker::carry_out(const Publish& publish, Instant now) {
         if (failure->kind == FailureKind::topic) refusing_.emplace_back(topic, *failure);
         if (failure->kind != FailureKind::row && failure->kind != FailureKind::topic) stopped = failure;
     }
+    if (flusher_ && !publish.more_follow) flusher_->ask();
     if (refused_.empty()) return;
     observer_.failed(refused_);
     relay_.on(Failed{refused_}, now);

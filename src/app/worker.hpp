@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/flusher.hpp"
 #include "app/published.hpp"
 #include "app/wakeups.hpp"
 #include "app/worker_observer.hpp"
@@ -113,6 +114,7 @@ private:
     std::uint32_t session_failures_ = 0;
     Instant session_retry_at_{};
     std::unique_ptr<Producer> producer_;
+    std::optional<Flusher> flusher_;  // of it, unless the operator says how long rows wait
     bool producer_announced_ = false;
     bool producer_dying_ = false;
     Instant producer_patience_until_{};  // dying: what was sent may still be acknowledged until then

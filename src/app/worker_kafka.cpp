@@ -23,8 +23,10 @@ void Worker::open_producer(Instant now) {
     try {
         secrets_.emplace(settings_.kafka);
         producer_ = std::make_unique<Producer>(settings_.kafka, settings_.relay.relay);
+        if (!linger_is_chosen(settings_.kafka)) flusher_.emplace(*producer_);
         producer_announced_ = producer_dying_ = connected_ = false;
     } catch (const std::exception& error) {
+        producer_.reset();  // it may be there, without its flusher
         ++producer_failures_;
         producer_retry_at_ = now + producer_backoff.delay(producer_failures_, jitter());
         if (troubles().kafka != error.what())
@@ -159,6 +161,7 @@ void Worker::finish_retiring(Instant now) {
             producer_->purge();
         return;
     }
+    flusher_.reset();
     producer_.reset();
     producer_announced_ = producer_dying_ = false;
     producer_retry_at_ = now + producer_backoff.delay(producer_failures_, jitter());

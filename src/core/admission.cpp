@@ -120,6 +120,8 @@ void Relay::on(const RowsRead& event, Instant now) {
     // What others have claimed may be ours some day.
     if (read.claim && read.scope != ReadScope::sweep && event.rows.empty() && event.lowest != no_row) cut_short = true;
     publish_due_ = !admitted_.empty();
+    // One that was kept small, by a ceiling or by care, is followed by nothing for a while.
+    more_follow_ = event.rows.size() >= read.limit && read.limit >= settings_.batch_rows;
     if (publish_due_) {
         cluster_.sent(moving_before, now);
         guard_.rows_came(now);

@@ -176,6 +176,7 @@ struct Admission {
 // Hand these rows of the RowsRead just given to the producer, in this order. The rows are gone afterwards.
 struct Publish {
     std::span<const Admission> rows;
+    bool more_follow = false;  // the read was full: the next one brings others, which these may travel with
 };
 
 struct DeleteRows {

@@ -256,7 +256,7 @@ std::optional<ReadRows> Relay::next_read(Instant now) {
 
 // What is said inside the claim's transaction: nothing but its end.
 std::optional<Action> Relay::next_of_claim(Instant now) {
-    if (std::exchange(publish_due_, false)) return Publish{admitted_};
+    if (std::exchange(publish_due_, false)) return Publish{admitted_, more_follow_};
     if (!claim_.due(window_.rows_claimed(), now)) return std::nullopt;
     claim_.ended(window_.rows_claimed());
     if (window_.rows_claimed() > 0) topics_.hold_stalled(mark_.low(), now);
@@ -275,7 +275,7 @@ std::optional<Action> Relay::next_of_rows(Instant now) {
         acknowledged_at_ = window_.rows_acknowledged() > 0 ? now : never;
         return rows;
     }
-    if (std::exchange(publish_due_, false)) return Publish{admitted_};
+    if (std::exchange(publish_due_, false)) return Publish{admitted_, more_follow_};
     if (session_open_ && window_.burial_waiting() && now >= burials_.at) {
         BuryRow burial = window_.take_burial();
         burial.block_key = poison_ == PoisonPolicy::block_key;

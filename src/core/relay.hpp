@@ -160,6 +160,7 @@ private:
     std::uint32_t failures_in_a_row_ = 0;
     Instant limits_wait_ends_{};  // the last read met a topic whose limits are awaited: the next one would as well
     bool publish_due_ = false;    // admitted_ has not been handed out yet
+    bool more_follow_ = false;    // as in Publish, of admitted_
     Retry deletes_;
     Retry burials_;
     Instant look_for_stalled_at_{};

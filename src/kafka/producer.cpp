@@ -59,6 +59,12 @@ std::uint32_t number_in(const void* opaque) {
 
 }  // namespace
 
+bool linger_is_chosen(const KafkaSettings& settings) {
+    return std::ranges::any_of(settings.properties, [](const KafkaProperty& property) {
+        return property.name == "linger.ms" || property.name == "queue.buffering.max.ms";
+    });
+}
+
 void ProducerReports::clear() {
     delivered.clear();
     failed.clear();
@@ -147,6 +153,9 @@ bool Producer::fatal() const {
 }
 std::uint64_t Producer::queued() const {
     return static_cast<std::uint64_t>(rd_kafka_outq_len(state_->producer)) + state_->held.size();
+}
+void Producer::flush(std::chrono::milliseconds at_most) const {
+    rd_kafka_flush(state_->producer, static_cast<int>(at_most.count()));
 }
 void Producer::purge_unsent() {
     state_->take_back_held();

@@ -4,6 +4,7 @@
 // Not a general client: it publishes rows and reports on them by slot. The worker's thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -57,6 +58,9 @@ struct ProducerReports {
 // message.max.bytes in force: a larger row is never handed to the producer.
 std::uint32_t message_bytes_max(const KafkaSettings& settings);
 
+// Whether the operator says how long rows wait for company: then none is flushed.
+bool linger_is_chosen(const KafkaSettings& settings);
+
 class Producer {
 public:
     // Throws std::runtime_error when the settings or the secret files cannot be used. Connects in the background.
@@ -73,6 +77,11 @@ public:
     std::optional<Failure> publish(TopicIndex topic, const RowContent& row, Slot slot);
 
     void collect(ProducerReports& reports, Instant now);
+
+    // Sends what waits for company (linger.ms) at once, and waits for its acknowledgements, so long at most: librdkafka
+    // sets its linger aside "for the duration of the call" (rdkafka.h, rd_kafka_flush). The one thing that another
+    // thread may do.
+    void flush(std::chrono::milliseconds at_most) const;
 
     // Each is answered once by a report, within 5 s: known only when the brokers give us leave to DescribeConfigs it.
     void ask_limits(std::span<const NamedTopic> topics);

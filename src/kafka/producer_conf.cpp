@@ -52,8 +52,7 @@ KafkaConf producer_conf(const KafkaSettings& settings, const RelaySettings& rela
         {"socket.timeout.ms", "15000"},     // how long a partition waits for a dead broker's answers
         {"socket.nagle.disable", "true"},   // librdkafka before 2.10 has Nagle on: 40 ms stalls
         {"socket.keepalive.enable", "true"},
-        // Rows come in bursts, a read each, and what is in flight holds the next ones back: batches grow by themselves.
-        {"linger.ms", "0"},
+        {"linger.ms", "5"},                             // for the rows of a backlog: the others are flushed
         {"topic.metadata.propagation.max.ms", "2000"},  // how long rows of an unknown topic sit in the window
         {"reconnect.backoff.max.ms", "1000"},
     };

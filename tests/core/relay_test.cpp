@@ -83,6 +83,36 @@ TEST_CASE("the next read is asked for before the rows of the last are published"
     CHECK(place_of<ReadRows>(world.actions) < place_of<Publish>(world.actions));
 }
 
+TEST_CASE("rows of a backlog may wait for company at the producer, the last ones may not") {
+    RelayWorld world(small_batches(10));
+    world.start();
+    world.prove("orders");
+    world.actions.clear();
+    world.insert_many(25);
+    world.run_for(1s);
+    CHECK(world.drained_dry());
+    std::vector<std::pair<std::size_t, bool>> published;
+    for (const Action& action : world.actions)
+        if (const auto* rows = std::get_if<Publish>(&action))
+            published.emplace_back(rows->rows.size(), rows->more_follow);
+    CHECK(published == std::vector<std::pair<std::size_t, bool>>{{10, true}, {15, false}});
+}
+
+TEST_CASE("rows that a ceiling lets through do not wait for company: the next ones may be long in coming") {
+    RelayWorld world(small_batches(10));
+    world.start();
+    world.prove("orders");
+    world.set_rate(5);
+    world.actions.clear();
+    world.insert_many(25);
+    world.run_for(10s);
+    CHECK(world.drained_dry());
+    CHECK(std::ranges::none_of(world.actions, [](const Action& action) {
+        const auto* rows = std::get_if<Publish>(&action);
+        return rows != nullptr && rows->more_follow;
+    }));
+}
+
 TEST_CASE("a delete takes as many rows as the largest read brings") {
     RelayWorld world(small_batches(10, 400));
     world.start();
