@@ -73,18 +73,19 @@ def _drain(step, plots):
     drains = [(case, "", case) for case in cases]
     drains += [(case, ", two workers", case["two_workers"]) for case in cases if "two_workers" in case]
     rows = [(f"{size(case['payload_bytes'])}, {case['compression']}{words}", number(case["rows"]),
-             number(drain["events_per_second"]), number(case["ceiling_events_per_second"]), number(drain["share_of_ceiling"]),
+             number(drain["events_per_second"]), number(drain["ceiling_events_per_second"]), number(drain["share_of_ceiling"]),
+             ", ".join(number(share) for share in drain["shares"]),
              cpu(drain["cpu_seconds_per_million"], "relay", "postgres", "broker"), number(drain["relay_rss_mb"]),
              number(drain["wal_bytes_per_event"]), number(drain["events_per_delete"])) for case, words, drain in drains]
     return f"""A backlog over 10,000 keys, in order per key, to a topic of 8 partitions. *Postgres alone* is the relay's own session and core with
 a sink that acknowledges at once, *Kafka alone* its producer fed from memory. The *ceiling* is what the cores could do if they were
 never idle: cores / (CPU per event of both halves, servers included). CPU is in seconds per million events: relay + Postgres +
-broker. One worker is the default; two (`relay.workers = 2`) share the lanes, so that order holds. The backlog follows a checkpoint,
+broker. Those of 200 B went by turns, each turn with its own halves: a row is the turn with the middle share. One worker is the default; two (`relay.workers = 2`) share the lanes, so that order holds. The backlog follows a checkpoint,
 so that its WAL holds an image of every page.
 
 ![drain](performance/drain.svg)
 
-{_table(["rows of", "rows", "events/s", "ceiling", "share", "CPU s per million", "RSS MB", "WAL B per event", "events per DELETE"], rows)}"""
+{_table(["rows of", "rows", "events/s", "ceiling", "share", "of all turns", "CPU s per million", "RSS MB", "WAL B per event", "events per DELETE"], rows)}"""
 
 
 def _peers(steps, plots):

@@ -22,7 +22,7 @@ def drained(rate):
 def drain_case(compression, rate, ceiling):
     return {"payload_bytes": 200, "compression": compression, "rows": 1000, "ceiling_events_per_second": ceiling,
             "database_half": {"rows_per_second": 400_000.0}, "kafka_half": {"rows_per_second": 500_000.0},
-            "share_of_ceiling": rate / ceiling, **drained(rate)}
+            "share_of_ceiling": rate / ceiling, "shares": [rate / ceiling], **drained(rate)}
 
 
 @pytest.fixture
