@@ -32,7 +32,7 @@ def turn(bench, rows, payload_bytes):
         ceiling = os.cpu_count() * 1e6 / per_million
 
         def drained(workers):
-            figures = peers.relay_drain(bench, rows, compression, workers)
+            figures = peers.relay_drain(bench, rows, compression, workers, payload_bytes)
             return {**figures, "ceiling_events_per_second": ceiling,
                     "share_of_ceiling": figures["events_per_second"] / ceiling}
 

@@ -14,7 +14,7 @@ def drain(bench, peer, rows, compression="none", **options):
                                             **bench.cpu_per_million(before, rows)}}
 
 
-def relay_drain(bench, rows, compression="none", workers=1):
+def relay_drain(bench, rows, compression="none", workers=1, payload_bytes=200):
     with bench.topic() as topic:
-        bench.load(topic, rows)
+        bench.load(topic, rows, payload_bytes)
         return bench.drain(bench.relay(compression, relay={"workers": workers}), rows)
