@@ -22,7 +22,7 @@ constexpr Duration answer_patience = 5s;            // an answer that takes long
 constexpr std::uint32_t refusals_worth_a_word = 3;  // deletes refused in a row before readiness tells
 constexpr Duration nap_max = 1s;  // the loop turns at least this often, so that its progress can be watched
 constexpr std::size_t read_ahead_every = 256;  // rows published
-constexpr Duration stream_pause = 300us;       // between two looks at a large answer
+constexpr Duration stream_pause = 150us;       // between two looks at a large answer
 constexpr Duration leave_allowance = 2s;       // after the drain deadline: for the last deletes and the release
 constexpr Duration floor_interval = 1s;
 

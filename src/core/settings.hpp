@@ -28,7 +28,7 @@ struct RelaySettings {
 
     // The most that a read brings while there is a backlog, and that a delete takes: were it less, rows that wait for
     // their delete would fill the window, and reads would wait for them.
-    std::uint32_t rows_per_statement_max() const { return std::max(batch_rows, in_flight_rows / 4); }
+    std::uint32_t rows_per_statement_max() const { return std::max(batch_rows, in_flight_rows / 8); }
 };
 
 struct TopicSettings {

@@ -24,6 +24,10 @@
 
 namespace outbox {
 
+// How many deletes may be under way at once: one that executes, one behind it, and those that have been answered while
+// a read was under way, which is told only after that read (core/delete_gate.hpp).
+inline constexpr std::size_t deletes_under_way_max = 8;
+
 class Window {
 public:
     struct Entry {
@@ -140,7 +144,7 @@ private:
     std::vector<Slot> free_;
     IdMap slots_by_id_;
     std::vector<Slot> acknowledged_;
-    std::array<DeleteBatch, 4> deletes_;  // a ring: the oldest at deletes_head_
+    std::array<DeleteBatch, deletes_under_way_max> deletes_;  // a ring: the oldest at deletes_head_
     std::size_t deletes_head_ = 0;
     std::size_t deletes_in_use_ = 0;
     std::deque<Burial> condemned_;
@@ -154,8 +158,5 @@ private:
     std::vector<std::uint8_t> known_;
     std::size_t touched_ = 0;  // slots below this may be in use; the free ones are reused lowest first
 };
-
-// How many delete batches may be under way at once: one executing, one queued behind it.
-inline constexpr std::size_t deletes_under_way_max = 2;
 
 }  // namespace outbox

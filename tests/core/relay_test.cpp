@@ -125,7 +125,29 @@ TEST_CASE("a delete takes as many rows as the largest read brings") {
     world.broker_up = true;
     world.run_for(1s);
     CHECK(world.drained_dry());
-    CHECK(count_of<DeleteRows>(world.actions) == 3);
+    CHECK(count_of<DeleteRows>(world.actions) == 6);
+    CHECK(world.problems() == "");
+}
+
+// Where reads and deletes have a session each, an answer waits for the read beside it, and the server must not.
+TEST_CASE("deletes go out although several earlier ones have not been answered") {
+    RelayWorld world(small_batches(10, 400));
+    world.start();
+    world.prove("orders");
+    world.broker_up = false;
+    world.insert_many(300);
+    world.run_for(1s);
+    REQUIRE(world.in_flight.size() == 300);
+    world.actions.clear();
+    for (std::size_t deletes = 1; deletes <= deletes_under_way_max + 2; ++deletes) {
+        world.deliver(10);
+        world.act();
+        CHECK(count_of<DeleteRows>(world.actions) == std::min(deletes, deletes_under_way_max));
+    }
+    world.broker_up = true;
+    world.run_for(1s);
+    CHECK(world.drained_dry());
+    CHECK(world.deleted.size() == 301);
     CHECK(world.problems() == "");
 }
 

@@ -109,15 +109,21 @@ TEST_CASE("only acknowledged rows are deleted, by exact ids") {
     CHECK(window.deletes_under_way() == 1);
 }
 
-TEST_CASE("two deletes can be under way, and are answered in the order they were sent") {
-    Window window(10, 10'000);
-    for (const std::int64_t id : {1, 2, 3}) window.acknowledge(window.admit(row(id), false, start));
-    window.take_deletes(2);
-    window.take_deletes(2);
-    CHECK(window.deletes_under_way() == 2);
-    CHECK(window.deleted() == 2);
-    CHECK(window.contains(RowId{3}));
-    CHECK(window.deleted() == 1);
+TEST_CASE("as many deletes as may be under way are answered in the order they were sent") {
+    constexpr auto rows = std::int64_t{2 * deletes_under_way_max};
+    Window window(rows, 10'000);
+    window.acknowledge(window.admit(row(1000), false, start));
+    window.take_deletes(1);
+    window.deleted();  // the ring does not begin at its beginning
+    for (std::int64_t id = 0; id < rows; ++id) window.acknowledge(window.admit(row(id), false, start));
+    for (std::int64_t id = 0; id < rows; id += 2)
+        CHECK(vector_of(window.take_deletes(2).ids) == std::vector{RowId{id}, RowId{id + 1}});
+    CHECK(window.deletes_under_way() == deletes_under_way_max);
+    for (std::int64_t id = 0; id < rows; id += 2) {
+        CHECK(window.contains(RowId{id}));
+        CHECK(window.deleted() == 2);
+        CHECK_FALSE(window.contains(RowId{id + 1}));
+    }
     CHECK(window.rows() == 0);
 }
 
