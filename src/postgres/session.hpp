@@ -127,6 +127,11 @@ private:
         std::size_t expected = 0;                   // rows to delete at their places, or to read at most
     };
 
+    struct IdRange {
+        RowId lowest;
+        RowId highest;
+    };
+
     void connect_next(Instant now);
     void connect_failed(const PostgresError& failure, Instant now);
     void connect_step(Instant now);
@@ -138,7 +143,7 @@ private:
     void send_note(Statement statement, Instant now);
     void execute(Statement statement, std::size_t parameters);
     void sync(UnderWay under_way);
-    static std::optional<RowId> append_bitmap(std::string& bits, const DeleteRows& action);
+    static std::optional<IdRange> append_bitmap(std::string& bits, const DeleteRows& action);
     void commit();
     void flush();
     void send_claim(const ReadRows& action, const Topics& topics, Instant now);

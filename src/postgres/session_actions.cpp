@@ -114,12 +114,13 @@ void Session::send(const DeleteRows& action, Instant now) {
         wire::append_array(parameter(1), action.event_ids);
         deletion.statement = action.skip_locked ? Statement::delete_unlocked : Statement::delete_events;
         execute(deletion.statement, 2);
-    } else if (const auto base = append_bitmap(parameter(1), action); base) {
+    } else if (const auto range = append_bitmap(parameter(1), action); range) {
         wire::append_places(parameter(0), action.places);
-        wire::append_integer(parameter(2), base->value);
+        wire::append_integer(parameter(2), range->lowest.value);
+        wire::append_integer(parameter(3), range->highest.value);
         deletion.statement = Statement::delete_places;
         deletion.expected = action.ids.size();
-        execute(deletion.statement, 3);
+        execute(deletion.statement, 4);
     } else {
         wire::append_array(parameter(0), action.ids);
         deletion.statement = Statement::delete_ids;
@@ -129,9 +130,9 @@ void Session::send(const DeleteRows& action, Instant now) {
     if (action.ends_claim) commit();
 }
 
-// The ids as a bitmap, one bit each from the lowest on, which is returned: what lies at a place has to be one of them.
+// The ids as a bitmap, one bit each from the lowest to the highest: what lies at a place has to be one of them.
 // None where the places are not known, or the ids too far apart for a bitmap.
-std::optional<RowId> Session::append_bitmap(std::string& bits, const DeleteRows& action) {
+std::optional<Session::IdRange> Session::append_bitmap(std::string& bits, const DeleteRows& action) {
     if (action.places.empty() || std::count(action.places.begin(), action.places.end(), std::uint64_t{0}) > 0)
         return std::nullopt;
     const auto [lowest, highest] = std::minmax_element(action.ids.begin(), action.ids.end());
@@ -143,7 +144,7 @@ std::optional<RowId> Session::append_bitmap(std::string& bits, const DeleteRows&
         // get_bit() of Postgres counts bits within a byte from the least significant one.
         bits[bit / 8] = static_cast<char>(static_cast<unsigned char>(bits[bit / 8]) | (1U << (bit % 8)));
     }
-    return *lowest;
+    return IdRange{*lowest, *highest};
 }
 
 void Session::send(const EndClaim&, Instant now) {

@@ -213,11 +213,11 @@ inline constexpr std::array statements{
         "pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"},
     // Exact ids, never a range: a range would take a row that committed late and was never read.
     // At the places where they were read, which spares a walk through the index for each: half the cost. What lies
-    // there by now has to have one of the ids ($2, one bit per id from $3 on); what does not lie there is not counted.
+    // there by now has to have one of the ids ($2, one bit per id from $3 to $4); what does not lie there is not counted.
     StatementText{Statement::delete_places, "delete_places", "outbox.message",
                   "DELETE FROM outbox.message WHERE ctid = ANY($1::tid[]) AND "
-                  "CASE WHEN id >= $3::int8 AND id - $3::int8 < octet_length($2::bytea) * 8::int8 "
-                  "THEN get_bit($2, (id - $3)::int4) = 1 ELSE false END"},
+                  "CASE WHEN id >= $3::int8 AND id <= $4::int8 "
+                  "THEN get_bit($2::bytea, (id - $3)::int4) = 1 ELSE false END"},
     StatementText{Statement::delete_ids, "delete_ids", "outbox.message",
                   "DELETE FROM outbox.message WHERE id = ANY($1::int8[])"},
     // After a reconnect: a failover may have given the same ids to other events.

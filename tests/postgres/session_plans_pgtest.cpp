@@ -46,7 +46,7 @@ void check_plans(const PostgresDatabase& database) {
              {Statement::read_topic, "(0, 9223372036854775807, -1, 1000, 1000000, 't')"},
              {Statement::lowest, "(0, 9223372036854775807, '{other}', '', '{7}')"},
              {Statement::claim, "(0, 9223372036854775807, '{other}', '', 1000000, '{7}', 1, '\\x00', 1000)"},
-             {Statement::delete_places, "('{\"(0,1)\"}', '\\x01', 1)"},
+             {Statement::delete_places, "('{\"(0,1)\"}', '\\x01', 1, 1)"},
              {Statement::delete_ids, "('{1,2,3}')"},
              {Statement::delete_unlocked, "('{1}', '{00000000-0000-0000-0000-000000000000}')"},
              {Statement::delete_events, "('{1}', '{00000000-0000-0000-0000-000000000000}')"},
