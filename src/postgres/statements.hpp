@@ -213,7 +213,7 @@ inline constexpr std::array statements{
         "pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"},
     // Exact ids, never a range: a range would take a row that committed late and was never read.
     // At the places where they were read, which spares a walk through the index for each: half the cost. What lies
-    // there by now has to have one of the ids ($2, one bit per id from $3 to $4); what does not lie there is not counted.
+    // there by now has to have one of the ids ($2, one bit per id from $3 to $4); what does not is not counted.
     StatementText{Statement::delete_places, "delete_places", "outbox.message",
                   "DELETE FROM outbox.message WHERE ctid = ANY($1::tid[]) AND "
                   "CASE WHEN id >= $3::int8 AND id <= $4::int8 "
