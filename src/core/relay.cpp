@@ -226,7 +226,7 @@ bool Relay::delete_due(Instant now) const {
     if (!session_open_ || window_.rows_acknowledged() == 0 || now < deletes_.at ||
         window_.deletes_under_way() >= deletes_under_way_max)
         return false;
-    return window_.rows_acknowledged() >= settings_.batch_rows / 2 || now >= acknowledged_at_ + delete_delay ||
+    return window_.rows_acknowledged() >= settings_.rows_worth_a_delete() || now >= acknowledged_at_ + delete_delay ||
            draining_ || recovering_ || guard_.active();
 }
 

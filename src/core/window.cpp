@@ -89,9 +89,12 @@ void Window::isolate(RowId id, std::string_view code, std::string_view text) {
     condemned_.push_back({std::nullopt, id, {}, std::string(code), std::string(text)});
 }
 
+// Acknowledgements come by partition. The lowest ids lie side by side all the same, and so do their rows in the table,
+// which is most of what a delete costs.
 DeleteRows Window::take_deletes(std::size_t rows_max) {
     require_invariant(!acknowledged_.empty(), "a delete of nothing");
-    return take_deletes(guarded_[index(acknowledged_.front())], rows_max);
+    const Slot lowest = *std::min_element(acknowledged_.begin(), acknowledged_.end(), by_id());
+    return take_deletes(guarded_[index(lowest)], rows_max);
 }
 
 std::optional<DeleteRows> Window::take_claimed_deletes() {
@@ -107,9 +110,10 @@ DeleteRows Window::take_deletes(bool guarded, std::size_t rows_max) {
     ++deletes_in_use_;
 
     const auto alike = [&](Slot slot) { return guarded_[index(slot)] == guarded; };
-    const auto end = std::stable_partition(acknowledged_.begin(), acknowledged_.end(), alike);
+    const auto end = std::partition(acknowledged_.begin(), acknowledged_.end(), alike);
     const auto take = std::min(rows_max, static_cast<std::size_t>(end - acknowledged_.begin()));
     const auto cut = acknowledged_.begin() + static_cast<std::ptrdiff_t>(take);
+    if (cut != end) std::nth_element(acknowledged_.begin(), cut, end, by_id());
     batch.slots.assign(acknowledged_.begin(), cut);
     acknowledged_.erase(acknowledged_.begin(), cut);
 

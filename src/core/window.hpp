@@ -54,7 +54,8 @@ public:
     bool isolating() const { return isolating_ > 0; }
     bool burying() const { return !condemned_.empty() || !burying_.empty(); }
 
-    // Up to `rows_max` acknowledged rows, now deleting. The spans stay valid until deleted().
+    // Up to `rows_max` acknowledged rows, now deleting: those with the lowest ids, in no order. The spans stay valid
+    // until deleted().
     DeleteRows take_deletes(std::size_t rows_max);
     // All of the claim that are acknowledged, if there are any.
     std::optional<DeleteRows> take_claimed_deletes();
@@ -133,6 +134,9 @@ private:
     static std::size_t index(Slot slot) { return static_cast<std::size_t>(slot); }
     void expect(Slot slot, State state) const;
     void leave_flight(Slot slot);
+    auto by_id() const {
+        return [this](Slot a, Slot b) { return entry(a).id < entry(b).id; };
+    }
     DeleteRows take_deletes(bool guarded, std::size_t rows_max);
     void free_slot(Slot slot);
 

@@ -141,6 +141,7 @@ TEST_CASE("deletes go out although several earlier ones have not been answered")
     world.actions.clear();
     for (std::size_t deletes = 1; deletes <= deletes_under_way_max + 2; ++deletes) {
         world.deliver(10);
+        world.now += 10ms;
         world.act();
         CHECK(count_of<DeleteRows>(world.actions) == std::min(deletes, deletes_under_way_max));
     }
@@ -149,6 +150,29 @@ TEST_CASE("deletes go out although several earlier ones have not been answered")
     CHECK(world.drained_dry());
     CHECK(world.deleted.size() == 301);
     CHECK(world.problems() == "");
+}
+
+// Those acknowledged first lie among others that will be in a moment: of twice as many, the lower half is nearly whole.
+TEST_CASE("a delete takes the lower half of the rows that are worth one") {
+    RelayWorld world(small_batches(10, 400));
+    world.start();
+    world.prove("orders");
+    world.broker_up = false;
+    world.insert_many(300);
+    world.run_for(1s);
+    REQUIRE(world.in_flight.size() == 300);
+    world.actions.clear();
+    world.deliver(99);
+    world.act();
+    CHECK(count_of<DeleteRows>(world.actions) == 0);
+    world.deliver(1);
+    world.act();
+    CHECK(count_of<DeleteRows>(world.actions) == 1);
+    CHECK(world.relay.window().rows_acknowledged() == 50);
+    CHECK(world.relay.window().rows_deleting() == 50);
+    world.now += 10ms;  // the others wait no longer than rows that are few
+    world.act();
+    CHECK(world.relay.window().rows_acknowledged() == 0);
 }
 
 TEST_CASE("rows in flight are not published twice when low lags and are left out of the next reads") {

@@ -24,8 +24,10 @@ RowHead row(std::int64_t id, std::uint32_t bytes = 100, std::uint8_t lane = 1) {
     return head;
 }
 
-std::vector<RowId> vector_of(std::span<const RowId> ids) {
-    return {ids.begin(), ids.end()};
+std::vector<RowId> sorted(std::span<const RowId> ids) {
+    std::vector<RowId> rows(ids.begin(), ids.end());
+    std::sort(rows.begin(), rows.end());
+    return rows;
 }
 
 bool bit(const Window::Known& known, std::int64_t id) {
@@ -68,7 +70,7 @@ TEST_CASE("bytes count while a row is in flight, the row until it is deleted") {
     CHECK(window.bytes_in_flight() == 0);
     CHECK(window.in_flight_of(1) == 0);
     CHECK(window.held_of(1) == 1);
-    CHECK(vector_of(window.take_deletes(10).ids) == std::vector{RowId{7}});
+    CHECK(sorted(window.take_deletes(10).ids) == std::vector{RowId{7}});
     CHECK(window.contains(RowId{7}));
     CHECK(window.deleted() == 1);
     CHECK_FALSE(window.contains(RowId{7}));
@@ -89,7 +91,7 @@ TEST_CASE("rows that were missed where they lay are deleted by id and event id t
     window.rows_missed();
     CHECK(window.rows_acknowledged() == 1);
     const DeleteRows second = window.take_deletes(10);
-    CHECK(vector_of(second.ids) == std::vector{RowId{7}});
+    CHECK(sorted(second.ids) == std::vector{RowId{7}});
     CHECK(second.event_ids.size() == 1);
     CHECK(second.places.empty());
     CHECK(window.deleted() == 1);
@@ -103,10 +105,21 @@ TEST_CASE("only acknowledged rows are deleted, by exact ids") {
     window.acknowledge(slots[0]);
     window.acknowledge(slots[2]);
     const DeleteRows rows = window.take_deletes(10);
-    CHECK(vector_of(rows.ids) == std::vector{RowId{10}, RowId{30}});
+    CHECK(sorted(rows.ids) == std::vector{RowId{10}, RowId{30}});
     CHECK(rows.event_ids.empty());
     CHECK(window.rows_acknowledged() == 0);
     CHECK(window.deletes_under_way() == 1);
+}
+
+TEST_CASE("the lowest of the acknowledged rows are deleted first, whichever was acknowledged first") {
+    Window window(10, 10'000);
+    std::vector<Slot> slots;
+    for (const std::int64_t id : {1, 2, 3, 4, 5, 6}) slots.push_back(window.admit(row(id), false, start));
+    for (const std::size_t i : {5U, 1U, 3U, 0U, 4U}) window.acknowledge(slots[i]);
+    CHECK(sorted(window.take_deletes(2).ids) == std::vector{RowId{1}, RowId{2}});
+    window.acknowledge(slots[2]);
+    CHECK(sorted(window.take_deletes(3).ids) == std::vector{RowId{3}, RowId{4}, RowId{5}});
+    CHECK(sorted(window.take_deletes(3).ids) == std::vector{RowId{6}});
 }
 
 TEST_CASE("as many deletes as may be under way are answered in the order they were sent") {
@@ -117,7 +130,7 @@ TEST_CASE("as many deletes as may be under way are answered in the order they we
     window.deleted();  // the ring does not begin at its beginning
     for (std::int64_t id = 0; id < rows; ++id) window.acknowledge(window.admit(row(id), false, start));
     for (std::int64_t id = 0; id < rows; id += 2)
-        CHECK(vector_of(window.take_deletes(2).ids) == std::vector{RowId{id}, RowId{id + 1}});
+        CHECK(sorted(window.take_deletes(2).ids) == std::vector{RowId{id}, RowId{id + 1}});
     CHECK(window.deletes_under_way() == deletes_under_way_max);
     for (std::int64_t id = 0; id < rows; id += 2) {
         CHECK(window.contains(RowId{id}));
@@ -139,7 +152,7 @@ TEST_CASE("after a lost session deletes under way are sent again, with event ids
     CHECK(window.deletes_under_way() == 0);
     CHECK(window.rows_acknowledged() == 2);
     const DeleteRows again = window.take_deletes(10);
-    CHECK(vector_of(again.ids) == std::vector{RowId{1}, RowId{2}});
+    CHECK(sorted(again.ids) == std::vector{RowId{1}, RowId{2}});
     REQUIRE(again.event_ids.size() == 2);
     CHECK(again.event_ids[1][0] == 2);
     window.deleted();
@@ -158,10 +171,10 @@ TEST_CASE("rows of an earlier session are deleted apart from those of this one")
     window.acknowledge(old);
     window.acknowledge(fresh);
     const DeleteRows first = window.take_deletes(10);
-    CHECK(vector_of(first.ids) == std::vector{RowId{1}});
+    CHECK(sorted(first.ids) == std::vector{RowId{1}});
     CHECK(first.event_ids.size() == 1);
     const DeleteRows second = window.take_deletes(10);
-    CHECK(vector_of(second.ids) == std::vector{RowId{2}});
+    CHECK(sorted(second.ids) == std::vector{RowId{2}});
     CHECK(second.event_ids.empty());
 }
 
@@ -269,7 +282,7 @@ TEST_CASE("a refused delete leaves its rows acknowledged, older ones first") {
     CHECK(window.rows() == 4);
     CHECK(window.deleted() == 1);
     CHECK_FALSE(window.contains(RowId{3}));
-    CHECK(vector_of(window.take_deletes(10).ids) == std::vector{RowId{1}, RowId{2}, RowId{4}});
+    CHECK(sorted(window.take_deletes(10).ids) == std::vector{RowId{1}, RowId{2}, RowId{4}});
 }
 
 TEST_CASE("a refused burial is sent again before the next one") {
