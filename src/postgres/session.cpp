@@ -233,6 +233,7 @@ void Session::refused(const pg_result* result) {
 
 void Session::opened() {
     server_started_ = fields::int8(results_.back().get(), 0, 1);
+    walks_pages_ = PQserverVersion(connection_.get()) >= 140'000;
     const auto found = fields::int8(results_.back().get(), 0, 0);
     if (found == schema_version_) return;
     const std::string versions = "schema outbox is at version " + std::to_string(found) + ", this relay needs " +

@@ -143,6 +143,7 @@ private:
     void send_note(Statement statement, Instant now);
     void execute(Statement statement, std::size_t parameters);
     void sync(UnderWay under_way);
+    static bool side_by_side(std::size_t rows, const IdRange& ids, std::uint64_t first, std::uint64_t last);
     static std::optional<IdRange> append_bitmap(std::string& bits, const DeleteRows& action);
     void commit();
     void flush();
@@ -175,6 +176,7 @@ private:
     AnswerDecoder decoder_;
     std::string refusal_;  // of the oldest operation under way; empty: none
     std::int64_t server_started_ = 0;
+    bool walks_pages_ = false;  // the server finds a range of places without reading the whole table
 };
 
 }  // namespace outbox

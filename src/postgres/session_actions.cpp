@@ -114,13 +114,21 @@ void Session::send(const DeleteRows& action, Instant now) {
         wire::append_array(parameter(1), action.event_ids);
         deletion.statement = action.skip_locked ? Statement::delete_unlocked : Statement::delete_events;
         execute(deletion.statement, 2);
-    } else if (const auto range = append_bitmap(parameter(1), action); range) {
-        wire::append_places(parameter(0), action.places);
-        wire::append_integer(parameter(2), range->lowest.value);
-        wire::append_integer(parameter(3), range->highest.value);
-        deletion.statement = Statement::delete_places;
+    } else if (const auto ids = append_bitmap(parameter(0), action); ids) {
+        wire::append_integer(parameter(1), ids->lowest.value);
+        wire::append_integer(parameter(2), ids->highest.value);
         deletion.expected = action.ids.size();
-        execute(deletion.statement, 4);
+        const auto [first, last] = std::minmax_element(action.places.begin(), action.places.end());
+        if (walks_pages_ && side_by_side(action.ids.size(), *ids, *first, *last)) {
+            wire::append_place(parameter(3), *first);
+            wire::append_place(parameter(4), *last);
+            deletion.statement = Statement::delete_stretch;
+            execute(deletion.statement, 5);
+        } else {
+            wire::append_places(parameter(3), action.places);
+            deletion.statement = Statement::delete_places;
+            execute(deletion.statement, 4);
+        }
     } else {
         wire::append_array(parameter(0), action.ids);
         deletion.statement = Statement::delete_ids;
@@ -128,6 +136,14 @@ void Session::send(const DeleteRows& action, Instant now) {
     }
     sync(deletion);
     if (action.ends_claim) commit();
+}
+
+// Whether a walk over all pages from the first place to the last meets little else than these rows: other lanes' rows,
+// or pages that were free when the next rows were inserted.
+bool Session::side_by_side(std::size_t rows, const IdRange& ids, std::uint64_t first, std::uint64_t last) {
+    const auto ids_apart = static_cast<std::uint64_t>(ids.highest.value - ids.lowest.value);
+    const std::uint64_t pages = wire::page(last) - wire::page(first) + 1;
+    return ids_apart < 2 * rows && pages * 4 <= rows;
 }
 
 // The ids as a bitmap, one bit each from the lowest to the highest: what lies at a place has to be one of them.

@@ -27,6 +27,7 @@ enum class Statement : std::uint8_t {
     probe_high,
     probe_holders,
     delete_places,
+    delete_stretch,
     delete_ids,
     delete_events,
     delete_unlocked,
@@ -85,6 +86,11 @@ struct StatementText {
     "LEFT JOIN outbox.relay AS r ON r.id = l.owner WHERE l.owner <> $1 AND l.expires_at > clock_timestamp() " \
     "+ greatest($2, r.lease_ttl_ms) * interval '2 milliseconds' FOR UPDATE OF l SKIP LOCKED) AS found "       \
     "WHERE lane = late), " OUTBOX_OTHERS
+
+// One bit for each id from $2 to $3.
+#define OUTBOX_ONE_OF_THE_IDS                      \
+    "CASE WHEN id >= $2::int8 AND id <= $3::int8 " \
+    "THEN get_bit($1::bytea, (id - $2)::int4) = 1 ELSE false END"
 
 #define OUTBOX_SAME_EVENT "(event_id = $2::uuid OR $2 = '00000000-0000-0000-0000-000000000000') "
 
@@ -213,11 +219,12 @@ inline constexpr std::array statements{
         "pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"},
     // Exact ids, never a range: a range would take a row that committed late and was never read.
     // At the places where they were read, which spares a walk through the index for each: half the cost. What lies
-    // there by now has to have one of the ids ($2, one bit per id from $3 to $4); what does not is not counted.
+    // there by now has to have one of the ids; what does not is not counted.
     StatementText{Statement::delete_places, "delete_places", "outbox.message",
-                  "DELETE FROM outbox.message WHERE ctid = ANY($1::tid[]) AND "
-                  "CASE WHEN id >= $3::int8 AND id <= $4::int8 "
-                  "THEN get_bit($2::bytea, (id - $3)::int4) = 1 ELSE false END"},
+                  "DELETE FROM outbox.message WHERE ctid = ANY($4::tid[]) AND " OUTBOX_ONE_OF_THE_IDS},
+    // The same where the places lie side by side: a walk over pages, a quarter cheaper. Postgres 14 and newer.
+    StatementText{Statement::delete_stretch, "delete_stretch", "outbox.message",
+                  "DELETE FROM outbox.message WHERE ctid >= $4::tid AND ctid <= $5::tid AND " OUTBOX_ONE_OF_THE_IDS},
     StatementText{Statement::delete_ids, "delete_ids", "outbox.message",
                   "DELETE FROM outbox.message WHERE id = ANY($1::int8[])"},
     // After a reconnect: a failover may have given the same ids to other events.

@@ -80,12 +80,20 @@ inline std::uint64_t place(const char* tid) {
     return std::uint64_t{read_big_endian<std::uint32_t>(tid)} << 16U | read_big_endian<std::uint16_t>(tid + 4);
 }
 
+inline std::uint64_t page(std::uint64_t place) {
+    return place >> 16U;
+}
+
+inline void append_place(std::string& out, std::uint64_t place) {
+    append_integer(out, static_cast<std::int32_t>(page(place)));
+    append_integer(out, static_cast<std::int16_t>(place & 0xFFFFU));
+}
+
 inline void append_places(std::string& out, std::span<const std::uint64_t> places) {
     append_array_header(out, tid_oid, places.size());
     for (const std::uint64_t place : places) {
         append_integer(out, std::int32_t{6});
-        append_integer(out, static_cast<std::int32_t>(place >> 16U));
-        append_integer(out, static_cast<std::int16_t>(place & 0xFFFFU));
+        append_place(out, place);
     }
 }
 

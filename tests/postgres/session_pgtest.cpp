@@ -243,6 +243,56 @@ TEST_CASE("rows are deleted where they lay, and missed where they do not lie any
     driver.ask<RowsDeleted>(DeleteRows{std::vector{last}, {}, std::vector{std::uint64_t{0}}});
 }
 
+TEST_CASE("rows that lie side by side are deleted in one walk over their pages, and nothing else is") {
+    const PostgresDatabase database;
+    Client client = database.connect();
+    if (client.server_version() < 140'000) return;
+    insert(client, 202);
+    SessionDriver driver(database.settings());
+    driver.ask<RowsRead>(SessionDriver::everything());
+    std::vector<RowId> ids;
+    std::vector<EventId> event_ids;
+    std::vector<std::uint64_t> places;
+    for (const RowHead& head : driver.session.rows().heads()) {
+        // The others may not have been acknowledged, or not even read.
+        if (head.id == RowId{5} || head.id == RowId{120} || head.id > RowId{200}) continue;
+        ids.push_back(head.id);
+        event_ids.push_back(head.event_id);
+        places.push_back(head.place);
+    }
+    REQUIRE(ids.size() == 198);
+    const auto left = [&] {
+        const Rows rows =
+            client.execute("SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), '') FROM outbox.message");
+        return rows.text(0, 0);
+    };
+    const auto walks = [&] {
+        return client
+            .execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE "
+                "'DELETE FROM outbox.message WHERE ctid >= %'")
+            .text(0, 0);
+    };
+    client.execute("UPDATE outbox.message SET payload = repeat('moved', 200)::bytea WHERE id = 7");
+    client.execute("DELETE FROM outbox.message WHERE id = 9");
+    driver.ask<RowsMissed>(DeleteRows{ids, {}, places});
+    CHECK(walks() == "1");
+    CHECK(left() == "5 7 120 201 202");
+    driver.ask<RowsDeleted>(DeleteRows{ids, event_ids});
+    CHECK(left() == "5 120 201 202");
+
+    // Few rows in many pages, or few of many ids, are looked up each at its place.
+    driver.ask<RowsMissed>(
+        DeleteRows{std::vector{RowId{5}, RowId{6}, RowId{7}, RowId{8}},
+                   {},
+                   std::vector{places.front(), places[1], places[2], places.back() + (std::uint64_t{8} << 16U)}});
+    CHECK(walks() == "0");
+    driver.ask<RowsMissed>(
+        DeleteRows{std::vector{RowId{5}, RowId{20}, RowId{21}, RowId{22}}, {}, std::vector(4, places.front())});
+    CHECK(walks() == "0");
+    CHECK(left() == "5 120 201 202");
+}
+
 TEST_CASE("between actions no transaction is open") {
     const PostgresDatabase database;
     Client client = database.connect();

@@ -46,7 +46,8 @@ void check_plans(const PostgresDatabase& database) {
              {Statement::read_topic, "(0, 9223372036854775807, -1, 1000, 1000000, 't')"},
              {Statement::lowest, "(0, 9223372036854775807, '{other}', '', '{7}')"},
              {Statement::claim, "(0, 9223372036854775807, '{other}', '', 1000000, '{7}', 1, '\\x00', 1000)"},
-             {Statement::delete_places, "('{\"(0,1)\"}', '\\x01', 1, 1)"},
+             {Statement::delete_places, "('\\x01', 1, 1, '{\"(0,1)\"}')"},
+             {Statement::delete_stretch, "('\\x01', 1, 1, '(0,1)', '(0,1)')"},
              {Statement::delete_ids, "('{1,2,3}')"},
              {Statement::delete_unlocked, "('{1}', '{00000000-0000-0000-0000-000000000000}')"},
              {Statement::delete_events, "('{1}', '{00000000-0000-0000-0000-000000000000}')"},
@@ -58,9 +59,12 @@ void check_plans(const PostgresDatabase& database) {
         const std::string plan = plan_of(client, statement, parameters);
         CAPTURE(plan);
         const bool at_places = statement == Statement::delete_places;
-        CHECK(plan.find(at_places ? "Tid Scan on message" : "Index Scan using message_pkey on message") !=
-              std::string::npos);
-        CHECK(plan.find(at_places ? "TID Cond: (" : "Index Cond: (") != std::string::npos);
+        const bool stretch = statement == Statement::delete_stretch;
+        if (stretch && client.server_version() < 140'000) continue;
+        CHECK(plan.find(at_places ? "Tid Scan on message"
+                        : stretch ? "Tid Range Scan on message"
+                                  : "Index Scan using message_pkey on message") != std::string::npos);
+        CHECK(plan.find(at_places || stretch ? "TID Cond: (" : "Index Cond: (") != std::string::npos);
         CHECK(plan.find("Seq Scan on message") == std::string::npos);
         CHECK(plan.find("Bitmap") == std::string::npos);
         CHECK(plan.find("Sort") == std::string::npos);
