@@ -1,6 +1,7 @@
-// Which slot of the window holds a row id: a fixed-size open-addressing table that allocates once.
-// Ids are mostly consecutive, which linear probing must not see: one long run of cells would have to be walked for
-// every row that leaves. Fibonacci hashing (Knuth, TAOCP 6.4) breaks the runs up. Owned by Window; the worker's thread.
+// Which slot of the window holds a row id: a hash table with chains through the slots, that allocates once.
+// Ids are mostly consecutive, and asked for, entered and erased in about that order: those of a block have buckets side
+// by side, so that sixteen share a cache line. Where a block begins is by Fibonacci hashing (Knuth, TAOCP 6.4), so that
+// evenly spaced ids do not meet in a few. Owned by Window; the worker's thread.
 #pragma once
 
 #include <bit>
@@ -16,51 +17,50 @@ namespace outbox {
 
 class IdMap {
 public:
-    explicit IdMap(std::size_t entries_max)
-        : cells_(std::bit_ceil(entries_max * 2 + 1)), shift_(64U - static_cast<unsigned>(std::bit_width(mask()))) {}
+    // Slots from 0 to slots - 1, each for one id at a time.
+    explicit IdMap(std::uint32_t slots)
+        : first_(std::bit_ceil(std::size_t{slots} + 1), nothing),
+          bits_(static_cast<unsigned>(std::bit_width(first_.size() - 1))),
+          links_(slots) {}
 
     std::optional<Slot> find(RowId id) const {
-        for (std::size_t at = home(id); cells_[at].used; at = next(at))
-            if (cells_[at].id == id) return cells_[at].slot;
+        for (std::uint32_t at = first_[bucket(id)]; at != nothing; at = links_[at].next)
+            if (links_[at].id == id) return Slot{at};
         return std::nullopt;
     }
 
     void insert(RowId id, Slot slot) {
-        std::size_t at = home(id);
-        for (; cells_[at].used; at = next(at)) require_invariant(cells_[at].id != id, "a row entered the window twice");
-        cells_[at] = {id, slot, true};
+        require_invariant(!find(id), "a row entered the window twice");
+        std::uint32_t& first = first_[bucket(id)];
+        const auto at = static_cast<std::uint32_t>(slot);
+        links_[at] = {id, first};
+        first = at;
     }
 
-    // Moves later entries of the run back over the hole, so that lookups never need tombstones.
     void erase(RowId id) {
-        std::size_t hole = home(id);
-        while (cells_[hole].used && cells_[hole].id != id) hole = next(hole);
-        require_invariant(cells_[hole].used, "a row left the window that was not in it");
-        for (std::size_t at = next(hole); cells_[at].used; at = next(at)) {
-            const std::size_t wanted = home(cells_[at].id);
-            if (((at - wanted) & mask()) >= ((at - hole) & mask())) {
-                cells_[hole] = cells_[at];
-                hole = at;
-            }
-        }
-        cells_[hole].used = false;
+        std::uint32_t* at = &first_[bucket(id)];
+        while (*at != nothing && links_[*at].id != id) at = &links_[*at].next;
+        require_invariant(*at != nothing, "a row left the window that was not in it");
+        *at = links_[*at].next;
     }
 
 private:
-    struct Cell {
+    static constexpr std::uint32_t nothing = UINT32_MAX;
+
+    struct Link {
         RowId id;
-        Slot slot{};
-        bool used = false;
+        std::uint32_t next = nothing;
     };
 
-    std::size_t mask() const { return cells_.size() - 1; }
-    std::size_t home(RowId id) const {
-        return static_cast<std::size_t>((static_cast<std::uint64_t>(id.value) * 0x9E3779B97F4A7C15U) >> shift_);
+    std::size_t bucket(RowId id) const {
+        const auto value = static_cast<std::uint64_t>(id.value);
+        const std::uint64_t block_begins = ((value >> bits_) * 0x9E3779B97F4A7C15U) >> 32U;
+        return static_cast<std::size_t>(block_begins + value) & (first_.size() - 1);
     }
-    std::size_t next(std::size_t at) const { return (at + 1) & mask(); }
 
-    std::vector<Cell> cells_;
-    unsigned shift_;
+    std::vector<std::uint32_t> first_;  // the slots by bucket
+    unsigned bits_;                     // as many as a bucket's number has: ids that share the others are a block
+    std::vector<Link> links_;           // by slot
 };
 
 }  // namespace outbox

@@ -3,8 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <map>
 #include <random>
-#include <set>
 
 #include "support/relay_world.hpp"
 
@@ -255,19 +255,25 @@ TEST_CASE("the id table finds exactly what is in it, whatever comes and goes") {
     CAPTURE(seed);
     std::mt19937_64 random(seed);
     IdMap map(64);
-    std::set<std::int64_t> model;
+    std::map<std::int64_t, Slot> model;
+    std::vector<Slot> free;
+    for (std::uint32_t i = 0; i < 64; ++i) free.push_back(Slot{i});
     for (int step = 0; step < 20'000; ++step) {
         const auto id = static_cast<std::int64_t>(random() % 200) * (random() % 2 == 0 ? 1 : 256);
-        if (model.contains(id)) {
+        if (const auto known = model.find(id); known != model.end()) {
             map.erase(RowId{id});
-            model.erase(id);
-        } else if (model.size() < 64) {
-            map.insert(RowId{id}, Slot{static_cast<std::uint32_t>(id)});
-            model.insert(id);
+            free.push_back(known->second);
+            model.erase(known);
+        } else if (!free.empty()) {
+            map.insert(RowId{id}, free.back());
+            model.emplace(id, free.back());
+            free.pop_back();
         }
         if (step % 16 != 0) continue;
-        for (std::int64_t other = 0; other < 200; ++other)
-            REQUIRE(map.find(RowId{other}).has_value() == model.contains(other));
+        for (std::int64_t other = 0; other < 200; ++other) {
+            const auto known = model.find(other);
+            REQUIRE(map.find(RowId{other}) == (known == model.end() ? std::nullopt : std::optional(known->second)));
+        }
     }
 }
 
