@@ -245,25 +245,24 @@ void Worker::carry_out(const Publish& publish, Instant now) {
             refused_.push_back({row.slot, *stopped, true});
             continue;
         }
-        const TopicIndex topic = relay_.window().entry(row.slot).topic;
         // Nor may a later row overtake where only the topic refuses: it may be found between two rows.
-        if (const auto refused =
-                std::find_if(refusing_.begin(), refusing_.end(), [&](const auto& one) { return one.first == topic; });
+        if (const auto refused = std::find_if(refusing_.begin(), refusing_.end(),
+                                              [&](const auto& one) { return one.first == row.topic; });
             refused != refusing_.end()) {
             refused_.push_back({row.slot, refused->second, true});
             continue;
         }
-        if (closed_lanes.contains(relay_.window().entry(row.slot).lane)) {
+        if (closed_lanes.contains(row.lane)) {
             refused_.push_back({row.slot, {FailureKind::in_doubt, "KEY_BLOCKED", ""}, true});
             continue;
         }
-        const auto failure = producer_->publish(topic, session_->rows().content(row.row), row.slot);
+        const auto failure = producer_->publish(row.topic, session_->rows().content(row.row), row.slot);
         if (!failure) continue;
         refused_.push_back({row.slot, *failure, true});
         // Where a row blocks its key, the key's later rows must wait for the next read, which leaves them out.
         if (failure->kind == FailureKind::row && settings_.relay.poison.policy == PoisonPolicy::block_key)
-            closed_lanes.add(relay_.window().entry(row.slot).lane);
-        if (failure->kind == FailureKind::topic) refusing_.emplace_back(topic, *failure);
+            closed_lanes.add(row.lane);
+        if (failure->kind == FailureKind::topic) refusing_.emplace_back(row.topic, *failure);
         if (failure->kind != FailureKind::row && failure->kind != FailureKind::topic) stopped = failure;
     }
     if (flusher_ && !publish.more_follow) flusher_->ask();

@@ -109,7 +109,7 @@ void Relay::on(const RowsRead& event, Instant now) {
         if (verdict == Verdict::skip) continue;
         const Topics::Topic& topic = topics_[row.topic];
         const bool solo = topic.in_flight == 0 && goes_alone(row);
-        admitted_.push_back({static_cast<std::uint32_t>(i), window_.admit(row, solo, now)});
+        admitted_.push_back({static_cast<std::uint32_t>(i), window_.admit(row, solo, now), row.topic, row.lane});
         topics_.admitted(row.topic, row.bytes, solo, now);
         bytes += row.bytes;
     }

@@ -171,6 +171,8 @@ struct ForgetCrashes {};  // they are understood, or over
 struct Admission {
     std::uint32_t row = 0;  // index into the RowsRead being answered
     Slot slot{};
+    TopicIndex topic{};
+    std::uint8_t lane = 0;
 };
 
 // Hand these rows of the RowsRead just given to the producer, in this order. The rows are gone afterwards.
