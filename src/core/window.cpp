@@ -18,9 +18,8 @@ Window::Window(std::uint32_t rows_max, std::uint64_t bytes_max)
       entries_(rows_max),
       states_(rows_max, State::free),
       guarded_(rows_max, false),
+      free_(rows_max),
       slots_by_id_(rows_max) {
-    free_.reserve(rows_max);
-    for (std::uint32_t i = rows_max; i > 0; --i) free_.push_back(Slot{i - 1});
     acknowledged_.reserve(rows_max);
 }
 
@@ -30,9 +29,7 @@ void Window::expect(Slot slot, State state) const {
 }
 
 Slot Window::admit(const RowHead& row, bool solo, Instant now) {
-    require_invariant(!free_.empty(), "a row was admitted to a full window");
-    const Slot slot = free_.back();
-    free_.pop_back();
+    const Slot slot = free_.take();
     touched_ = std::max(touched_, index(slot) + 1);
     slots_by_id_.insert(row.id, slot);
     entries_[index(slot)] = {row.id,    row.event_id, row.place, row.created_at_us, now,
@@ -60,7 +57,7 @@ void Window::free_slot(Slot slot) {
     --lane_held_[row.lane];
     slots_by_id_.erase(row.id);
     states_[index(slot)] = State::free;
-    free_.push_back(slot);
+    free_.put(slot);
     if (rows() == 0) touched_ = 0;
 }
 
@@ -68,7 +65,7 @@ void Window::acknowledge(Slot slot) {
     expect(slot, State::in_flight);
     leave_flight(slot);
     states_[index(slot)] = State::acknowledged;
-    acknowledged_.push_back(slot);
+    acknowledged_.push_back({entry(slot).id, slot});
 }
 
 void Window::release(Slot slot) {
@@ -93,12 +90,12 @@ void Window::isolate(RowId id, std::string_view code, std::string_view text) {
 // which is most of what a delete costs.
 DeleteRows Window::take_deletes(std::size_t rows_max) {
     require_invariant(!acknowledged_.empty(), "a delete of nothing");
-    const Slot lowest = *std::min_element(acknowledged_.begin(), acknowledged_.end(), by_id());
+    const Slot lowest = std::min_element(acknowledged_.begin(), acknowledged_.end())->slot;
     return take_deletes(guarded_[index(lowest)], rows_max);
 }
 
 std::optional<DeleteRows> Window::take_claimed_deletes() {
-    const auto claimed = [&](Slot slot) { return !guarded_[index(slot)]; };
+    const auto claimed = [&](const Acknowledged& row) { return !guarded_[index(row.slot)]; };
     if (std::none_of(acknowledged_.begin(), acknowledged_.end(), claimed)) return std::nullopt;
     return take_deletes(false, acknowledged_.size());
 }
@@ -109,25 +106,27 @@ DeleteRows Window::take_deletes(bool guarded, std::size_t rows_max) {
     DeleteBatch& batch = deletes_[(deletes_head_ + deletes_in_use_) % deletes_.size()];
     ++deletes_in_use_;
 
-    const auto alike = [&](Slot slot) { return guarded_[index(slot)] == guarded; };
+    const auto alike = [&](const Acknowledged& row) { return guarded_[index(row.slot)] == guarded; };
     const auto end = std::partition(acknowledged_.begin(), acknowledged_.end(), alike);
     const auto take = std::min(rows_max, static_cast<std::size_t>(end - acknowledged_.begin()));
     const auto cut = acknowledged_.begin() + static_cast<std::ptrdiff_t>(take);
-    if (cut != end) std::nth_element(acknowledged_.begin(), cut, end, by_id());
-    batch.slots.assign(acknowledged_.begin(), cut);
-    acknowledged_.erase(acknowledged_.begin(), cut);
+    if (cut != end) std::nth_element(acknowledged_.begin(), cut, end);
 
+    batch.slots.clear();
     batch.ids.clear();
     batch.event_ids.clear();
     batch.places.clear();
-    for (const Slot slot : batch.slots) {
+    for (auto row = acknowledged_.begin(); row != cut; ++row) {
+        const Slot slot = row->slot;
         states_[index(slot)] = State::deleting;
-        batch.ids.push_back(entry(slot).id);
+        batch.slots.push_back(slot);
+        batch.ids.push_back(row->id);
         if (guarded)
             batch.event_ids.push_back(entry(slot).event_id);
         else
             batch.places.push_back(entry(slot).place);
     }
+    acknowledged_.erase(acknowledged_.begin(), cut);
     return {.ids = batch.ids, .event_ids = batch.event_ids, .places = batch.places};
 }
 
@@ -163,8 +162,8 @@ void Window::delete_refused() {
     for (const Slot slot : batch.slots) {
         expect(slot, State::deleting);
         states_[index(slot)] = State::acknowledged;
+        acknowledged_.push_back({entry(slot).id, slot});
     }
-    acknowledged_.insert(acknowledged_.begin(), batch.slots.begin(), batch.slots.end());
 }
 
 void Window::rows_missed() {
@@ -203,14 +202,7 @@ void Window::burial_refused() {
 }
 
 void Window::session_lost() {
-    std::vector<Slot> again;
-    for (; deletes_in_use_ > 0; --deletes_in_use_) {
-        const DeleteBatch& batch = deletes_[deletes_head_];
-        deletes_head_ = (deletes_head_ + 1) % deletes_.size();
-        again.insert(again.end(), batch.slots.begin(), batch.slots.end());
-    }
-    for (const Slot slot : again) states_[index(slot)] = State::acknowledged;
-    acknowledged_.insert(acknowledged_.begin(), again.begin(), again.end());
+    while (deletes_in_use_ > 0) delete_refused();
     while (!burying_.empty()) {
         if (burying_.back().slot) states_[index(*burying_.back().slot)] = State::condemned;
         condemned_.push_front(std::move(burying_.back()));

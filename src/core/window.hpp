@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "core/free_slots.hpp"
 #include "core/id_map.hpp"
 #include "core/messages.hpp"
 #include "core/row.hpp"
@@ -77,8 +78,8 @@ public:
 
     const Entry& entry(Slot slot) const { return entries_[index(slot)]; }
     bool contains(RowId id) const { return slots_by_id_.find(id).has_value(); }
-    std::uint32_t rows() const { return rows_max_ - static_cast<std::uint32_t>(free_.size()); }
-    std::uint32_t rows_free() const { return static_cast<std::uint32_t>(free_.size()); }
+    std::uint32_t rows() const { return rows_max_ - free_.size(); }
+    std::uint32_t rows_free() const { return free_.size(); }
     std::uint32_t rows_in_flight() const { return in_flight_; }
     std::uint32_t rows_claimed() const { return claimed_; }
     std::uint64_t bytes_in_flight() const { return bytes_; }
@@ -131,12 +132,16 @@ private:
         std::string text;
     };
 
+    // The id beside its slot: the lowest are looked for again and again, among thousands.
+    struct Acknowledged {
+        RowId id;
+        Slot slot{};
+        bool operator<(const Acknowledged& other) const { return id < other.id; }
+    };
+
     static std::size_t index(Slot slot) { return static_cast<std::size_t>(slot); }
     void expect(Slot slot, State state) const;
     void leave_flight(Slot slot);
-    auto by_id() const {
-        return [this](Slot a, Slot b) { return entry(a).id < entry(b).id; };
-    }
     DeleteRows take_deletes(bool guarded, std::size_t rows_max);
     void free_slot(Slot slot);
 
@@ -145,9 +150,9 @@ private:
     std::vector<Entry> entries_;
     std::vector<State> states_;
     std::vector<bool> guarded_;  // read on an earlier session, by a claim that is over, or missed where it lay
-    std::vector<Slot> free_;
+    FreeSlots free_;
     IdMap slots_by_id_;
-    std::vector<Slot> acknowledged_;
+    std::vector<Acknowledged> acknowledged_;
     std::array<DeleteBatch, deletes_under_way_max> deletes_;  // a ring: the oldest at deletes_head_
     std::size_t deletes_head_ = 0;
     std::size_t deletes_in_use_ = 0;
@@ -160,7 +165,7 @@ private:
     std::uint32_t claimed_ = 0;  // in flight and not guarded
     std::uint64_t bytes_ = 0;
     std::vector<std::uint8_t> known_;
-    std::size_t touched_ = 0;  // slots below this may be in use; the free ones are reused lowest first
+    std::size_t touched_ = 0;  // slots below this may be in use; the lowest free one is taken first
 };
 
 }  // namespace outbox
