@@ -11,11 +11,6 @@
 
 #include "commands/command.hpp"
 
-// Read by jemalloc at its start, before the environment's MALLOC_CONF: what was freed goes back to the system after a
-// second, no longer ten. A drain takes a tenth to a fifth less memory so, and as much time.
-extern "C" const char* malloc_conf;
-const char* malloc_conf = "dirty_decay_ms:1000";
-
 namespace {
 
 using namespace outbox;
