@@ -117,12 +117,12 @@ def test_no_transaction_stays_open_while_kafka_is_away(replicas, kafka, database
     while time.monotonic() < until:
         longest = max(longest, open_for(database))
         time.sleep(0.02)
-    at_the_end = open_for(database)
+    # Between claims a worker asks what it is to do, which takes a moment.
+    eventually(lambda: open_for(database) == 0, 1, "no claim is open")
     kafka.resume()
     record_property("longest_claim_seconds", round(longest, 2))
     print(f"the longest transaction was open for {longest:.2f} s, of {_HOLD} s allowed")
     assert 0 < longest < _HOLD + 1
-    assert at_the_end == 0
     for one in fleet:
         one.wait_ready(timeout=60)
     committed = writers.finish()
