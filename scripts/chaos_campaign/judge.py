@@ -1,4 +1,5 @@
 """What was committed against what a consumer reads, round by round, so that memory does not grow with the campaign."""
+import math
 from dataclasses import dataclass, field
 
 
@@ -53,10 +54,10 @@ def judge(committed, arrivals, committed_before=lambda event_ids: set()):
     return findings
 
 
-def longest_wait(commits, arrived, since=0.0):
-    """Seconds from the commit to the arrival, of what arrived later than `since`. `commits` is {event id: when its COMMIT
-    had returned}; an event whose answer got lost has no such time. `arrived` is {event id: when}."""
-    waits = [arrived[event_id] - at for event_id, at in commits.items() if arrived.get(event_id, -1.0) >= since]
+def longest_wait(commits, arrived, since=0.0, until=math.inf):
+    """Seconds from the commit to the arrival, of what arrived from `since` on and before `until`. `commits` is {event id: when
+    its COMMIT had returned}; an event whose answer got lost has no such time. `arrived` is {event id: when}."""
+    waits = [arrived[event_id] - at for event_id, at in commits.items() if since <= arrived.get(event_id, -1.0) < until]
     return max(0.0, max(waits, default=0.0))
 
 

@@ -1,5 +1,6 @@
 """One round: relays under load, faults, and when all is healed and drained, the verdict."""
 import json
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -12,8 +13,8 @@ from chaos_campaign.schedule import LEASE, touches_postgres
 from chaos_campaign.watching import Pulse
 from harness.waiting import eventually
 
-TAKEOVER = LEASE + 1.0
-ROLLING_GAP = 1.0
+# Seconds that one fault alone may add to what an event waits at most.
+PROMPT = {("relay-kill",): LEASE + 1.0, ("rolling-restart",): 1.0}
 STEADY = 1.0  # seconds of load before the faults, and after
 CALM = 0.5  # seconds that an event waits at most where nothing happens
 UNREST = 10.0  # seconds that this may take to come true
@@ -36,6 +37,7 @@ class Outcome:
     reordered: int = 0
     in_doubt: int = 0
     stall: float = 0.0  # the longest that an event waited, from its commit to the leader's log
+    usual: float = 0.0  # the same in the second before the faults
     unread: float = 0.0  # the same, from its commit until a consumer got it
     lag: float = 0.0  # how late a thread of this process was that only wanted to wake up
     lasted: float = 0.0  # the faults, until the last was healed
@@ -48,6 +50,16 @@ class Outcome:
     @property
     def kinds(self):
         return tuple(fault.kind for fault in self.round.faults)
+
+
+def lateness(outcome):
+    """What is said of a fault that let events wait for too long, or nothing. A machine that is out of breath lets them wait
+    without any fault: what counts is what the fault has added."""
+    added = outcome.stall - outcome.usual - outcome.lag
+    limit = PROMPT.get(outcome.kinds, math.inf)
+    if added <= limit:
+        return None
+    return f"an event waited for {outcome.stall:.2f} s, {added:.2f} s longer than before: the limit is {limit:g} s"
 
 
 class Rounds:
@@ -175,6 +187,7 @@ class Rounds:
             setattr(outcome, name, len(getattr(findings, name)))
         appended = {event_id: first.at for event_id, first in findings.first_seen.items()}
         outcome.stall = longest_wait(load.commits, appended, since)
+        outcome.usual = longest_wait(load.commits, appended, since - STEADY, since)
         outcome.unread = longest_wait(load.commits, scene.reader.take(), since)
         self._read_news(outcome)
         unclean_news = UNCLEAN_NEWS if scene.claim == "lanes" else UNCLEAN_CLAIM_NEWS
@@ -218,10 +231,8 @@ class Rounds:
             say(f"{outcome.duplicated} events duplicated, {outcome.allowed} allowed")
         if dead := self._scene.dead_letters():
             say(f"{dead} dead letters")
-        if outcome.kinds == ("relay-kill",) and outcome.stall > TAKEOVER + outcome.lag:
-            say(f"taken over after {outcome.stall:.2f} s, later than {TAKEOVER:g} s")
-        if outcome.kinds == ("rolling-restart",) and outcome.stall > ROLLING_GAP + outcome.lag:
-            say(f"an event waited for {outcome.stall:.2f} s in a rolling restart, longer than {ROLLING_GAP:g} s")
+        if late := lateness(outcome):
+            say(late)
 
     def _keep(self, round_, outcome, committed, arrivals, findings):
         """All that is known of the events that went wrong, and every log."""

@@ -12,7 +12,7 @@ sys.path.append(str(SCRIPTS))
 
 from chaos_campaign import faults, report  # noqa: E402
 from chaos_campaign.judge import Arrival, all_read, judge, longest_wait  # noqa: E402
-from chaos_campaign.rounds import Outcome  # noqa: E402
+from chaos_campaign.rounds import Outcome, lateness  # noqa: E402
 from chaos_campaign.schedule import ALONE_FIRST, KINDS, Fault, Round, schedule  # noqa: E402
 
 
@@ -123,6 +123,7 @@ def test_the_longest_wait_is_from_the_commit_to_the_broker_and_later_repetitions
     commits = {"a1": 10.0, "b1": 100.5, "a2": 100.8, "a3": 102.9}
     assert longest_wait(commits, seen) == 90.0
     assert longest_wait(commits, seen, since=100.5) == pytest.approx(1.2)
+    assert longest_wait(commits, seen, since=100.5, until=102.0) == pytest.approx(0.5)
     assert longest_wait({}, seen) == 0.0
 
 
@@ -134,11 +135,21 @@ def test_peace_is_when_all_that_was_committed_a_moment_ago_has_been_read():
     assert all_read({}, {}, before=11.0)
 
 
-# --- the table ---
-
 def outcome(number, *kinds, **figures):
     return Outcome(Round(number, 2, tuple(Fault(kind, 0.0, 1.0, 0, 0) for kind in kinds)), **figures)
 
+
+@pytest.mark.parametrize(("kind", "limit"), [("relay-kill", 4.0), ("rolling-restart", 1.0)])
+def test_a_fault_alone_may_add_so_much_to_what_events_wait_and_no_more(kind, limit):
+    assert lateness(outcome(1, kind, stall=limit - 0.01)) is None
+    assert f"{limit + 0.5:.2f} s longer" in lateness(outcome(1, kind, stall=limit + 0.5))
+    assert lateness(outcome(1, kind, stall=limit + 0.5, usual=0.4, lag=0.2)) is None
+    assert lateness(outcome(1, kind, stall=limit + 0.7, usual=0.4, lag=0.2))
+    assert lateness(outcome(1, kind, "delay", stall=60.0)) is None
+    assert lateness(outcome(1, stall=60.0)) is None
+
+
+# --- the table ---
 
 OUTCOMES = [outcome(0, events=100, stall=1.25),
             outcome(1, "relay-kill", events=1000, duplicated=3, allowed=1000, stall=2.5, unread=2.6, lasted=5.0),
