@@ -4,6 +4,7 @@ import pathlib
 
 from . import plot
 from .bars import BARS, latency_at
+from .bench import CALM
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHANGES = ROOT / "docs" / "performance" / "changes.md"
@@ -35,6 +36,11 @@ _HEAD = """# Performance
 [performance/results.json](performance/results.json); `bench/run --help`). Figures of one step were taken in one run, on one machine
 that Postgres, Kafka and the relay share: read them against each other, not against those of other machines.
 """
+
+
+_STOLEN = f"""*Stolen* is the share of the cores' time that the hypervisor gave to other
+machines meanwhile: drains of 200 B and their halves went again where it was more than {100 * CALM:g} %, three times at most, and the
+calmest run counts (results.json has them all, under "runs")."""
 
 
 _TRIAL = "**With `--quick`: to see that everything works. The figures mean nothing.**\n"
@@ -74,18 +80,18 @@ def _drain(step, plots):
     drains += [(case, ", two workers", case["two_workers"]) for case in cases if "two_workers" in case]
     rows = [(f"{size(case['payload_bytes'])}, {case['compression']}{words}", number(case["rows"]),
              number(drain["events_per_second"]), number(drain["ceiling_events_per_second"]), number(drain["share_of_ceiling"]),
-             ", ".join(number(share) for share in drain["shares"]),
+             ", ".join(number(share) for share in drain["shares"]), percent(drain.get("stolen")),
              cpu(drain["cpu_seconds_per_million"], "relay", "postgres", "broker"), number(drain["relay_rss_mb"]),
              number(drain["wal_bytes_per_event"]), number(drain["events_per_delete"])) for case, words, drain in drains]
     return f"""A backlog over 10,000 keys, in order per key, to a topic of 8 partitions. *Postgres alone* is the relay's own session and core with
 a sink that acknowledges at once, *Kafka alone* its producer fed from memory. The *ceiling* is what the cores could do if they were
 never idle: cores / (CPU per event of both halves, servers included). CPU is in seconds per million events: relay + Postgres +
 broker. Those of 200 B went by turns, each turn with its own halves: a row is the turn with the middle share. One worker is the default; two (`relay.workers = 2`) share the lanes, so that order holds. The backlog follows a checkpoint,
-so that its WAL holds an image of every page.
+so that its WAL holds an image of every page. {_STOLEN}
 
 ![drain](performance/drain.svg)
 
-{_table(["rows of", "rows", "events/s", "ceiling", "share", "of all turns", "CPU s per million", "RSS MB", "WAL B per event", "events per DELETE"], rows)}"""
+{_table(["rows of", "rows", "events/s", "ceiling", "share", "of all turns", "stolen", "CPU s per million", "RSS MB", "WAL B per event", "events per DELETE"], rows)}"""
 
 
 def _peers(steps, plots):
@@ -115,11 +121,13 @@ def _peers(steps, plots):
                                [(label, [relay["events_per_second"], peer["events_per_second"]])
                                 for label, relay, peer, _ in groups])
     rows = [(label, number(relay["events_per_second"]), number(peer["events_per_second"]),
-             number(relay["events_per_second"] / peer["events_per_second"]), seconds)
+             number(relay["events_per_second"] / peer["events_per_second"]),
+             f"{percent(relay.get('stolen'))}, {percent(peer.get('stolen'))}", seconds)
             for label, relay, peer, seconds in groups]
     note = steps.get("debezium", {}).get("not_the_same_work", "")
     return f"""Rows of 200 B. The *plain loop* (bench/plain_loop.cpp) is what can be written in a hundred lines when nothing may go wrong: one
-thread reads and produces, and deletes by exact ids on a second session; it and the relay went by turns, and the middle of three counts.
+thread reads and produces, and deletes by exact ids on a second session; it and the relay went by turns, and the middle of three counts;
+runs from which much was stolen went again, as above.
 *Its allocator too*: the same loop with jemalloc, which is the relay's, and no part of such a loop.
 The *textbook* relay (bench/textbook.cpp) locks a batch with
 SKIP LOCKED, publishes, waits, deletes and commits. Both use the relay's settings of librdkafka. Debezium's backlog was written with
@@ -127,7 +135,7 @@ so many rows a transaction. {note}
 
 ![peers](performance/peers.svg)
 
-{_table(["peer", "relay, events/s", "peer, events/s", "relay / peer", "the peer's CPU s per million"], rows)}{_debezium(steps)}"""
+{_table(["peer", "relay, events/s", "peer, events/s", "relay / peer", "stolen from each", "the peer's CPU s per million"], rows)}{_debezium(steps)}"""
 
 
 def _debezium(steps):
@@ -250,6 +258,10 @@ def size(count):
 
 def cpu(seconds, *names):
     return " + ".join(number(float(seconds[name])) for name in names)
+
+
+def percent(share):
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def _with_unit(value, unit):

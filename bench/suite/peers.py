@@ -1,15 +1,15 @@
 """Drains by programs that are not the relay: bench/plain_loop.cpp and bench/textbook.cpp."""
-from .bench import probe
+from .bench import StolenTime, probe
 
 
 def drain(bench, peer, rows, compression="none", **options):
     """Events per second, and CPU by process."""
     with bench.topic() as topic:
         bench.load(topic, rows)
-        before = bench.cpu()
+        before, stolen = bench.cpu(), StolenTime()
         figures = probe(peer, dsn=bench.dsn, bootstrap=bench.kafka.bootstrap, topic=topic, rows=rows,
                         compression=compression, **options)
-        return {"rows": rows, "events_per_second": figures["events_per_second"],
+        return {"rows": rows, "events_per_second": figures["events_per_second"], "stolen": stolen.share(),
                 "cpu_seconds_per_million": {"peer": 1e6 * figures["cpu_seconds"] / rows,
                                             **bench.cpu_per_million(before, rows)}}
 

@@ -1,7 +1,7 @@
 """The relay, with one worker and with two, against a plain loop of a hundred lines, by turns, with the same rows and the
 same settings. The same loop with the relay's allocator comes along: what is left then is the relay's own doing."""
 from . import peers
-from .bench import ALLOCATOR, say
+from .bench import ALLOCATOR, calmest, say
 
 TURNS = 3  # what the machine does beside it changes from minute to minute: the middle one counts
 
@@ -13,10 +13,11 @@ def measure(bench):
         turns = []
         for turn in range(TURNS):
             say(f"  compression {compression}, turn {turn + 1} of {TURNS}")
-            plain = peers.drain(bench, "plain", rows, compression)
-            turns.append((plain, peers.relay_drain(bench, rows, compression),
-                          peers.relay_drain(bench, rows, compression, workers=2),
-                          peers.drain(bench, "plain", rows, compression, allocator=ALLOCATOR)))
+            turns.append(tuple(calmest(drain, 1 if bench.quick else 3) for drain in (
+                lambda: peers.drain(bench, "plain", rows, compression),
+                lambda: peers.relay_drain(bench, rows, compression),
+                lambda: peers.relay_drain(bench, rows, compression, workers=2),
+                lambda: peers.drain(bench, "plain", rows, compression, allocator=ALLOCATOR))))
         figures[compression] = {**middle(turns, 0, 1), "two_workers": middle(turns, 0, 2),
                                 "same_allocator": middle(turns, 3, 1)}
     return figures

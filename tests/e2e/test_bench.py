@@ -9,6 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
 from suite import page, profile  # noqa: E402
+from suite.bench import calmest  # noqa: E402
 from suite.flatness import rates_by_tenth  # noqa: E402
 from suite.latency import middle  # noqa: E402
 
@@ -87,6 +88,20 @@ def test_every_plot_of_the_page_is_there_and_is_xml(page_of, tmp_path):
     for name in ("drain", "peers", "scale"):
         assert f"(performance/{name}.svg)" in text
         tree.parse(tmp_path / "performance" / f"{name}.svg")
+
+
+def test_a_run_goes_again_until_little_is_stolen_from_it():
+    runs = iter([{"stolen": 0.1, "events_per_second": 5.0, "rss": 1}, {"stolen": 0.01, "events_per_second": 4.0, "rss": 2}])
+    assert calmest(lambda: next(runs)) == {"stolen": 0.01, "events_per_second": 4.0, "rss": 2, "runs": [
+        {"stolen": 0.1, "events_per_second": 5.0}, {"stolen": 0.01, "events_per_second": 4.0}]}
+
+
+def test_where_no_run_is_calm_the_calmest_of_three_counts_and_not_the_fastest():
+    runs = iter([{"stolen": 0.1, "rows_per_second": 9.0}, {"stolen": 0.05, "rows_per_second": 4.0},
+                 {"stolen": 0.2, "rows_per_second": 5.0}])
+    chosen = calmest(lambda: next(runs))
+    assert chosen["rows_per_second"] == 4.0
+    assert len(chosen["runs"]) == 3
 
 
 def test_rates_are_those_between_the_tenths():
