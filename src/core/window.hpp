@@ -26,7 +26,7 @@
 namespace outbox {
 
 // How many deletes may be under way at once: one that executes, one behind it, and those that have been answered while
-// a read was under way, which is told only after that read (core/delete_gate.hpp).
+// a read was under way that may still see their rows, which is told only after that read (core/delete_gate.hpp).
 inline constexpr std::size_t deletes_under_way_max = 8;
 
 class Window {

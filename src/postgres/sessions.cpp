@@ -34,14 +34,13 @@ Instant Sessions::waiting_since() const {
 
 void Sessions::send(const ReadRows& action, const Topics& topics, Instant now) {
     main_.send(action, topics, now);
-    gate_.read_sent();
+    gate_.read_sent(action.after);
 }
 
 void Sessions::send(const DeleteRows& action, Instant now) {
-    if (deletes_)
-        deletes_->send(action, now);
-    else
-        main_.send(action, now);
+    if (!deletes_) return main_.send(action, now);
+    deletes_->send(action, now);
+    gate_.delete_sent(*std::max_element(action.ids.begin(), action.ids.end()));
 }
 
 std::optional<Answer> Sessions::next_answer(Topics& topics, Instant now) {

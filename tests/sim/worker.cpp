@@ -204,9 +204,10 @@ void Worker::act(Instant now) {
             return;
         }
         trace(*action);
-        if (std::holds_alternative<ReadRows>(*action)) gate_.read_sent();
-        const bool deletes = std::holds_alternative<DeleteRows>(*action);
-        (deletes ? deletes_link_ : link_)->send(*action, std::as_const(relay_).topics(), now);
+        if (const auto* const read = std::get_if<ReadRows>(&*action)) gate_.read_sent(read->after);
+        const auto* const rows = std::get_if<DeleteRows>(&*action);
+        if (rows != nullptr) gate_.delete_sent(*std::max_element(rows->ids.begin(), rows->ids.end()));
+        (rows != nullptr ? deletes_link_ : link_)->send(*action, std::as_const(relay_).topics(), now);
     }
 }
 
