@@ -20,10 +20,9 @@ constexpr Backoff session_backoff{100ms, 5s};
 constexpr Duration session_trial = 2s;              // a session that breaks sooner has not mended anything
 constexpr Duration answer_patience = 5s;            // an answer that takes longer is worth a word
 constexpr std::uint32_t refusals_worth_a_word = 3;  // deletes refused in a row before readiness tells
-constexpr Duration nap_max = 1s;  // the loop turns at least this often, so that its progress can be watched
-constexpr std::size_t read_ahead_every = 256;  // rows published
-constexpr Duration stream_pause = 150us;       // between two looks at a large answer
-constexpr Duration leave_allowance = 2s;       // after the drain deadline: for the last deletes and the release
+constexpr Duration nap_max = 1s;          // the loop turns at least this often, so that its progress can be watched
+constexpr Duration stream_pause = 150us;  // between two looks at a large answer
+constexpr Duration leave_allowance = 2s;  // after the drain deadline: for the last deletes and the release
 constexpr Duration floor_interval = 1s;
 
 double seconds(Duration duration) {
@@ -235,10 +234,7 @@ void Worker::carry_out(const Publish& publish, Instant now) {
     refusing_.clear();
     std::optional<Failure> stopped;
     LaneSet closed_lanes;
-    std::size_t handled = 0;
     for (const Admission& row : publish.rows) {
-        // The next read is under way: its rows fill the socket, and the server would wait for us.
-        if (++handled % read_ahead_every == 0) session_->read_ahead();
         // A refusal that is about neither the row nor its topic stops the batch: what follows must not overtake it.
         if (!stopped && (!producer_ || producer_dying_)) stopped = Failure{FailureKind::in_doubt, "PRODUCER_LOST", ""};
         if (stopped) {

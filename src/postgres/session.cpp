@@ -96,12 +96,17 @@ void Session::pump(Instant now) {
         return connect_failed(connect_timed_out(connection_.get(), patience), now);
     }
     if (now >= deadline()) throw PostgresError("the server no longer answers", "08006");
-    if (PQconsumeInput(connection_.get()) == 0) throw broken();
+    do {
+        if (PQconsumeInput(connection_.get()) == 0) throw broken();
+    } while (reads_are_large_ && PQisBusy(connection_.get()) == 1 && more_has_come());
     flush();
 }
 
-void Session::read_ahead() {
-    static_cast<void>(PQconsumeInput(connection_.get()));  // pump() will say what is wrong
+// libpq takes what its buffer has room for. Of a large answer that is a fraction of what the socket holds, and with the
+// socket full the server waits.
+bool Session::more_has_come() const {
+    pollfd socket{descriptor(), POLLIN, 0};
+    return ::poll(&socket, 1, 0) == 1 && (socket.revents & POLLIN) != 0;
 }
 
 // That the connection broke is seen before what the server said last is read, and the latter says why.

@@ -72,7 +72,6 @@ public:
     int descriptor() const;
     short wanted() const;    // what poll(2) should wait for
     void pump(Instant now);  // call when poll(2) says so, and when deadline() has passed
-    void read_ahead();       // takes what has arrived off the socket, so that the server can go on; fails never
     // A large answer is probably under way: whoever looks at it now and then, and not for each piece that arrives,
     // takes much more of it at once, and lets the server write on.
     bool streaming(Instant now) const;
@@ -133,6 +132,7 @@ private:
     };
 
     void connect_next(Instant now);
+    bool more_has_come() const;
     void connect_failed(const PostgresError& failure, Instant now);
     void connect_step(Instant now);
     PostgresError broken();

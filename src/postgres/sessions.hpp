@@ -27,7 +27,6 @@ public:
     };
     std::array<Source, 2> sources() const;
     void pump(Instant now);  // call when poll(2) says so, and when deadline() has passed
-    void read_ahead() { main_.read_ahead(); }
     bool streaming(Instant now) const { return main_.streaming(now); }
     Instant deadline() const;
     Instant waiting_since() const;

@@ -13,6 +13,7 @@ namespace outbox {
 
 namespace {
 
+using testing::boot_now;
 using testing::PostgresDatabase;
 using testing::SessionDriver;
 
@@ -45,6 +46,29 @@ std::vector<Holder> holders(SessionDriver& driver) {
 }
 
 }  // namespace
+
+TEST_CASE("a large answer that has come is taken off the socket in one go") {
+    const PostgresDatabase database;
+    Client client = database.connect();
+    insert(client, 1000);  // more than libpq's buffer takes, and less than a socket's
+    SessionDriver driver(database.settings());
+    ReadRows everything = SessionDriver::everything();
+    everything.limit = 1000;
+    driver.ask<RowsRead>(everything);  // from now on answers are thought to be large
+    const auto last_statement = [&](const std::string& column) {
+        return client
+            .execute("SELECT " + column +
+                     " FROM pg_stat_activity WHERE application_name = 'outbox-relay' AND datname = current_database()")
+            .text(0, 0);
+    };
+    const std::string begun(last_statement("query_start"));
+    driver.send(everything);
+    while (last_statement("query_start") == begun || last_statement("state") != "idle") continue;
+    driver.session.pump(boot_now());
+    const auto answer = driver.session.next_answer(driver.topics, boot_now());
+    REQUIRE(answer);
+    CHECK(std::get<RowsRead>(answer->event).rows.size() == 1000);
+}
 
 TEST_CASE("every column of a row is read exactly") {
     const PostgresDatabase database;
