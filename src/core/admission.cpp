@@ -83,8 +83,12 @@ void Relay::condemn(const RowHead& row, std::string_view code, std::string_view 
 }
 
 void Relay::on(const RowsRead& event, Instant now) {
-    require_invariant(reading_.under_way().has_value(), "rows came back that nobody asked for");
+    require_invariant(reading_.under_way() != nullptr, "rows came back that nobody asked for");
     const ReadUnderWay& asked = *reading_.under_way();
+    if (asked.vain) {
+        reading_.finished({}, now);
+        return turn(now);
+    }
     const bool held = !asked.claim || !claim_.expired(now);
     const bool take = !draining_ && producer_open_ && !control_.paused() && held && !asked.scout &&
                       cluster_.circuit().state() != Circuit::State::open;
@@ -117,11 +121,15 @@ void Relay::on(const RowsRead& event, Instant now) {
     // Rows that were read but not looked at leave the marks where they are.
     if (!take) cut_short = cut_short || !event.rows.empty();
     if (read.scout && !event.rows.empty()) last = event.rows.back().id;
+    if (read.whole && (!cut_short || last == read.upto)) {
+        last = read.upto;
+        cut_short = true;  // beyond it
+    }
     // What others have claimed may be ours some day.
     if (read.claim && read.scope != ReadScope::sweep && event.rows.empty() && event.lowest != no_row) cut_short = true;
     publish_due_ = !admitted_.empty();
     // One that was kept small, by a ceiling or by care, is followed by nothing for a while.
-    more_follow_ = event.rows.size() >= read.limit && read.limit >= settings_.batch_rows;
+    more_follow_ = (read.whole || event.rows.size() >= read.limit) && read.limit >= settings_.batch_rows;
     if (publish_due_) {
         cluster_.sent(moving_before, now);
         guard_.rows_came(now);

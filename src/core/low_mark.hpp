@@ -44,7 +44,8 @@ public:
     void go_back(RowId to) { low_ = std::min(low_, to); }
 
     RowId low() const { return low_; }
-    RowId head() const { return head_; }  // the highest id seen
+    RowId head() const { return head_; }        // the highest id seen
+    RowId settled() const { return settled_; }  // every id up to here is visible or rolled back
     bool lags() const { return head_ > low_; }
 
     bool probe_due(Instant now) const { return now >= probe_at(); }

@@ -17,6 +17,9 @@ constexpr std::uint32_t row_bytes_floor = 1024;  // rows vary: no need to take a
 // what it has in flight no longer counts, and the others have the rest.
 constexpr std::uint32_t kept_free = 8;
 
+// Where ids are not ours alone, our rows lie closer together here and there: LIMIT is not to be met before `upto` is.
+constexpr double surely = 0.875;
+
 constexpr std::ptrdiff_t without_max = 100;  // topics a read names to leave out
 constexpr std::size_t without_keys_max = 1000;
 
@@ -46,31 +49,35 @@ void Reading::restart(Instant now) {
 }
 
 void Reading::lane_failed(std::uint8_t lane) {
-    if (under_way_) under_way_->lanes.remove(lane);
+    for (ReadUnderWay& read : under_way_) read.lanes.remove(lane);
 }
 
 void Reading::topic_failed(TopicIndex topic) {
-    if (under_way_ && under_way_->scope == ReadScope::topic && under_way_->topic == topic) under_way_->stale = true;
+    for (ReadUnderWay& read : under_way_)
+        if (read.scope == ReadScope::topic && read.topic == topic) read.stale = true;
 }
 
-std::uint32_t Reading::row_limit(const ReadingContext& context, Instant now) {
+// Beside so many rows that a read under way may bring.
+std::uint32_t Reading::row_limit(const ReadingContext& context, std::uint32_t awaited, Instant now) const {
     const Window& window = context.window;
     std::uint64_t limit = context.pacing.rows_allowed(row_bytes_, now);
-    if (limit == 0) return 0;
+    if (limit <= awaited) return 0;
+    limit -= awaited;
     if (context.guard.active() && window.rows() > 0) return 0;  // what is handled with care is handled alone
     const std::uint32_t parked = context.topics.parked_in_flight();
-    const std::uint32_t moving = window.rows_in_flight() - parked;
+    const std::uint32_t moving = window.rows_in_flight() - parked + awaited;
     const std::uint32_t in_flight_max = context.pacing.in_flight_limit();
-    const std::uint32_t rows_free = std::min(room(settings_.in_flight_rows, window.rows(), parked),
+    const std::uint32_t rows_free = std::min(room(settings_.in_flight_rows, window.rows() + awaited, parked),
                                              in_flight_max > moving ? in_flight_max - moving : 0U);
     // Rather wait than read in crumbs.
     const std::uint32_t stride = std::min({stride_, in_flight_max, settings_.in_flight_rows - parked});
     if (rows_free == 0 || rows_free < stride / 2) return 0;
     limit = std::min<std::uint64_t>({limit, stride, rows_free});
+    const std::uint64_t bytes_used = window.bytes_in_flight() + std::uint64_t{awaited} * row_bytes_;
     const std::uint64_t bytes_free =
-        room(settings_.in_flight_bytes, window.bytes_in_flight(), context.topics.parked_bytes_in_flight());
+        room(settings_.in_flight_bytes, bytes_used, context.topics.parked_bytes_in_flight());
     const std::uint64_t fitting = bytes_free / row_bytes_;
-    if (fitting == 0) return window.bytes_in_flight() == 0 ? 1 : 0;
+    if (fitting == 0) return bytes_used == 0 ? 1 : 0;
     return static_cast<std::uint32_t>(std::min(limit, fitting));
 }
 
@@ -153,8 +160,8 @@ std::optional<ReadUnderWay> Reading::choose(ReadScope scope, const ReadingContex
 }
 
 std::optional<ReadRows> Reading::next(const ReadingContext& context, Instant now) {
-    if (under_way_) return std::nullopt;
-    const std::uint32_t limit = row_limit(context, now);
+    if (!under_way_.empty()) return next_behind(ReadUnderWay(under_way_.front()), context, now);
+    const std::uint32_t limit = row_limit(context, 0, now);
     blocked_ = limit == 0;
     if (blocked_ || now < pause_until_) return std::nullopt;
     for (int tries = 0; tries < 4; ++tries) {
@@ -162,10 +169,42 @@ std::optional<ReadRows> Reading::next(const ReadingContext& context, Instant now
         if (auto read = choose(turn_, context, now)) {
             read->limit = std::min({read->limit, limit, context.guard.rows_max(read->after)});
             read->sent_at = now;
+            ask_for_all(*read, context);
             return send(*read, context);
         }
     }
     return std::nullopt;
+}
+
+// The next read of new rows, behind one of all rows up to an id, unless another kind's turn has come.
+std::optional<ReadRows> Reading::next_behind(const ReadUnderWay& first, const ReadingContext& context, Instant now) {
+    if (under_way_.size() > 1 || !first.whole || first.vain || now < pause_until_ || now >= sweep_at_ ||
+        context.guard.notes() || context.mark.lags() || !context.lanes.behind().empty() ||
+        trusted(context.lanes, context.lanes.current(), now) != first.lanes)
+        return std::nullopt;
+    const auto parked = context.topics.parked();
+    const auto comes_back = [&](TopicIndex topic) { return context.topics[topic].state == Topics::State::behind; };
+    if (std::any_of(parked.begin(), parked.end(), comes_back)) return std::nullopt;
+    const std::uint32_t limit = row_limit(context, first.limit, now);
+    if (limit == 0) return std::nullopt;
+    ReadUnderWay read{.lanes = first.lanes, .after = first.upto, .upto = no_row, .limit = limit, .sent_at = now};
+    ask_for_all(read, context);
+    return send(read, context);
+}
+
+// Bounds a read of new rows by an id as well as by LIMIT, where it can be told which id so many rows reach to, and
+// everything up to there is settled.
+void Reading::ask_for_all(ReadUnderWay& read, const ReadingContext& context) const {
+    if (read.scope != ReadScope::main || settings_.claim == ClaimMode::rows || ids_per_row_ == 0 ||
+        context.mark.lags() || context.guard.notes())
+        return;
+    if (2 * std::uint64_t{read.limit} * row_bytes_ > context.window.bytes_free()) return;  // they share the room
+    const auto rows = static_cast<std::int64_t>(read.limit);
+    const auto ids = static_cast<std::int64_t>(static_cast<double>(rows) * ids_per_row_ * surely);
+    const RowId upto{read.after.value + std::max(rows, ids)};
+    if (upto > context.mark.settled()) return;
+    read.upto = upto;
+    read.whole = true;
 }
 
 std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& context) {
@@ -194,10 +233,11 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
         context.control.blocking_rows(without_keys_of_, without_keys_max);
         if (!without_keys_of_.empty()) context.control.pass_over_all(first);
     }
-    under_way_ = read;
+    const std::uint64_t sharing = read.whole || !under_way_.empty() ? 2 : 1;
+    under_way_.push_back(read);
     if (noted) context.guard.sent();
     const std::uint64_t bytes_each =
-        window.bytes_in_flight() == 0 && read.limit == 1 ? UINT32_MAX : window.bytes_free() / read.limit;
+        window.bytes_in_flight() == 0 && read.limit == 1 ? UINT32_MAX : window.bytes_free() / sharing / read.limit;
     return ReadRows{.after = read.after,
                     .upto = read.upto,
                     .lanes = read.lanes,
@@ -213,15 +253,19 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
 }
 
 void Reading::finished(const ReadOutcome& outcome, Instant now) {
-    const ReadUnderWay read = *under_way_;
-    under_way_.reset();
+    const ReadUnderWay read = under_way_.front();
+    under_way_.pop_front();
+    if (read.vain) return;
+    if (read.whole && outcome.last < read.upto)
+        for (ReadUnderWay& next : under_way_) next.vain = true;
     if (read.scope != ReadScope::sweep) adapt_stride(read, outcome);
+    if (read.scope == ReadScope::main) learn_density(read, outcome);
     if (outcome.cut_short && outcome.admitted == 0) pause_until_ = now + settings_.poll_min;
     // A large row is remembered for some dozens of reads: sizes that alternate must not be met by surprise each time.
     row_bytes_ = std::max({outcome.largest_bytes, row_bytes_ - row_bytes_ / 16, row_bytes_floor});
     if (read.scope == ReadScope::main) {
         scouted_upto_ = read.scout && outcome.rows > 0 ? outcome.last : no_row;
-        if (outcome.cut_short && outcome.rows > 0) {
+        if (outcome.cut_short && (outcome.rows > 0 || read.whole)) {
             main_at_ = now;
             idle_ = {};
         } else {
@@ -235,8 +279,15 @@ void Reading::finished(const ReadOutcome& outcome, Instant now) {
 }
 
 void Reading::adapt_stride(const ReadUnderWay& read, const ReadOutcome& outcome) {
-    stride_ =
-        outcome.rows >= read.limit ? std::min(stride_ * 2, settings_.rows_per_statement_max()) : settings_.batch_rows;
+    stride_ = read.whole || outcome.rows >= read.limit ? std::min(stride_ * 2, settings_.rows_per_statement_max())
+                                                       : settings_.batch_rows;
+}
+
+// Where a read of all rows up to an id brought far fewer than it might have, LIMIT is to tell anew how far they reach.
+void Reading::learn_density(const ReadUnderWay& read, const ReadOutcome& outcome) {
+    const std::uint32_t enough = read.whole ? std::max(read.limit / 2, 1U) : read.limit;
+    const auto ids = static_cast<double>(outcome.last.value - read.after.value);
+    ids_per_row_ = outcome.rows < enough ? 0 : std::max(ids / static_cast<double>(outcome.rows), 1.0);
 }
 
 void Reading::sweep_finished(const ReadUnderWay& read, const ReadOutcome& outcome, Instant now) {
@@ -251,7 +302,7 @@ void Reading::sweep_finished(const ReadUnderWay& read, const ReadOutcome& outcom
 
 // next() has been asked until it had nothing more to say: what is left to wait for is time, or an event.
 Instant Reading::wake_at(const Lanes& lanes, const Pacing& pacing, Instant now) const {
-    if (under_way_) return never;
+    if (!under_way_.empty()) return never;
     if (blocked_) return pacing.allowed_at() > now ? pacing.allowed_at() : never;
     if (now < pause_until_) return pause_until_;
     return lanes.current().empty() ? never : std::min(main_at_, sweep_at_);

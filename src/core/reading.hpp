@@ -1,15 +1,18 @@
-// What to read next. Four kinds of read take turns, one at a time:
+// What to read next. Four kinds of read take turns:
 //   main    id > low, the current lanes: new rows
 //   lanes   lanes that go back over rows (taken over, or after a failure), from where they resume up to `low`
 //   topic   the rows of one topic that comes back after a failure
 //   sweep   a safety net over what lies below `low`: a mark that was wrong delays a row, it never loses one
 // Where rows are claimed each of them is a claim, and there is no `lanes`: `low` itself stays below what is to be read
 // again.
-// Also how much: a read never asks for more bytes than the window has room for, whatever sizes come.
+// One at a time, but for a backlog: there a read of `main` asks for all rows up to an id that is settled, and so the
+// next one can go out behind it at once. However far away the server is, it never waits for us between the two.
+// Also how much: reads never ask for more bytes than the window has room for, whatever sizes come.
 // Pure. Owned by Relay; the worker's thread.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <vector>
 
@@ -35,6 +38,8 @@ struct ReadUnderWay {
     bool stale = false;  // the topic failed meanwhile
     bool claim = false;
     bool scout = false;  // for the ids alone: they are noted before they are claimed
+    bool whole = false;  // asks for all rows up to `upto`: the next read may follow at once
+    bool vain = false;   // it followed one that was cut short after all: its rows would overtake
     RowId after;
     RowId upto;
     std::uint32_t limit = 0;
@@ -48,7 +53,7 @@ struct ReadOutcome {
     std::uint64_t bytes = 0;          // admitted
     std::uint32_t largest_bytes = 0;  // of the rows looked at, a withheld one included
     RowId last;                       // the highest id it accounts for
-    bool cut_short = false;
+    bool cut_short = false;           // rows may exist beyond it
 };
 
 // What a read depends on. The parts are the relay's.
@@ -70,25 +75,29 @@ public:
     Instant wake_at(const Lanes& lanes, const Pacing& pacing, Instant now) const;
     bool blocked() const { return blocked_; }  // for want of room or of tokens
 
-    const std::optional<ReadUnderWay>& under_way() const { return under_way_; }
+    // What is answered next; null: nothing.
+    const ReadUnderWay* under_way() const { return under_way_.empty() ? nullptr : &under_way_.front(); }
     void lane_failed(std::uint8_t lane);
     void topic_failed(TopicIndex topic);
-    void forget() { under_way_.reset(); }
+    void forget() { under_way_.clear(); }
     void restart(Instant now);
 
     void finished(const ReadOutcome& outcome, Instant now);  // the answer was dealt with
 
 private:
+    std::optional<ReadRows> next_behind(const ReadUnderWay& first, const ReadingContext& context, Instant now);
     std::optional<ReadRows> send(ReadUnderWay read, const ReadingContext& context);
+    void ask_for_all(ReadUnderWay& read, const ReadingContext& context) const;
     std::optional<ReadUnderWay> choose(ReadScope scope, const ReadingContext& context, Instant now);
     std::optional<ReadUnderWay> choose_topic(LaneSet readable, const ReadingContext& context);
     std::optional<ReadUnderWay> choose_sweep(LaneSet readable, const LowMark& mark, Instant now);
     void adapt_stride(const ReadUnderWay& read, const ReadOutcome& outcome);
     void sweep_finished(const ReadUnderWay& read, const ReadOutcome& outcome, Instant now);
-    std::uint32_t row_limit(const ReadingContext& context, Instant now);
+    void learn_density(const ReadUnderWay& read, const ReadOutcome& outcome);
+    std::uint32_t row_limit(const ReadingContext& context, std::uint32_t awaited, Instant now) const;
 
     const RelaySettings settings_;
-    std::optional<ReadUnderWay> under_way_;
+    std::deque<ReadUnderWay> under_way_;  // two at most
     ReadScope turn_ = ReadScope::main;
     std::size_t topic_turn_ = 0;
     std::vector<TopicIndex> without_;
@@ -99,6 +108,7 @@ private:
     // Rows per read now: doubles while reads come back full, so that a backlog is moved in large strides (fewer
     // statements, larger batches at the broker) and fresh rows in small ones.
     std::uint32_t stride_;
+    double ids_per_row_ = 0;  // by the last read of new rows that came back full; 0: it did not
     Instant main_at_{};
     Instant pause_until_{};  // the last read could take nothing: the same one would be in vain at once
     bool blocked_ = false;   // no room, or no tokens
