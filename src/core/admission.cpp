@@ -82,6 +82,18 @@ void Relay::condemn(const RowHead& row, std::string_view code, std::string_view 
     condemn(window_.admit(row, true, now), code, text);
 }
 
+void Relay::admit(std::uint32_t place_in_read, const RowHead& row, Instant now) {
+    const bool solo = topics_[row.topic].in_flight == 0 && goes_alone(row);
+    admitted_.push_back({place_in_read, window_.admit(row, solo, now), row.topic, row.lane});
+    topics_.admitted(row.topic, row.bytes, solo, now);
+}
+
+bool Relay::takes_rows(const ReadUnderWay& read, Instant now) const {
+    const bool held = !read.claim || !claim_.expired(now);
+    return !draining_ && producer_open_ && !control_.paused() && held && !read.scout &&
+           cluster_.circuit().state() != Circuit::State::open;
+}
+
 void Relay::on(const RowsRead& event, Instant now) {
     require_invariant(reading_.under_way() != nullptr, "rows came back that nobody asked for");
     const ReadUnderWay& asked = *reading_.under_way();
@@ -89,9 +101,7 @@ void Relay::on(const RowsRead& event, Instant now) {
         reading_.finished({}, now);
         return turn(now);
     }
-    const bool held = !asked.claim || !claim_.expired(now);
-    const bool take = !draining_ && producer_open_ && !control_.paused() && held && !asked.scout &&
-                      cluster_.circuit().state() != Circuit::State::open;
+    const bool take = takes_rows(asked, now);
     if (asked.claim) claim_.answered();
     bool cut_short = event.rows.size() >= reading_.under_way()->limit;
     RowId last = reading_.under_way()->after;
@@ -111,10 +121,7 @@ void Relay::on(const RowsRead& event, Instant now) {
         }
         last = row.id;
         if (verdict == Verdict::skip) continue;
-        const Topics::Topic& topic = topics_[row.topic];
-        const bool solo = topic.in_flight == 0 && goes_alone(row);
-        admitted_.push_back({static_cast<std::uint32_t>(i), window_.admit(row, solo, now), row.topic, row.lane});
-        topics_.admitted(row.topic, row.bytes, solo, now);
+        admit(static_cast<std::uint32_t>(i), row, now);
         bytes += row.bytes;
     }
     const ReadUnderWay read = *reading_.under_way();
@@ -135,10 +142,8 @@ void Relay::on(const RowsRead& event, Instant now) {
         guard_.rows_came(now);
     }
     pacing_.spent(admitted_.size(), bytes);
-    if (read.claim)
-        account_claim(read, last, event.lowest);
-    else if (!read.scout)
-        account(read, last, cut_short);
+    if (read.claim) account_claim(read, last, event.lowest);
+    if (!read.claim && !read.scout) account(read, last, cut_short);
     look_whether_caught_up(read, event.rows.size(), cut_short);
     reading_.finished({.rows = event.rows.size(),
                        .admitted = static_cast<std::uint32_t>(admitted_.size()),

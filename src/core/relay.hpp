@@ -123,6 +123,8 @@ private:
     bool reading_stopped() const;
     bool goes_alone(const RowHead& row) const;
     bool overfills(const Topics::Topic& topic, const RowHead& row) const;
+    void admit(std::uint32_t place_in_read, const RowHead& row, Instant now);
+    bool takes_rows(const ReadUnderWay& read, Instant now) const;
     Verdict judge(const RowHead& row, const ReadUnderWay& read, Instant now);
     void condemn(const RowHead& row, std::string_view code, std::string_view text, Instant now);
     void condemn(Slot slot, std::string_view code, std::string_view text);
