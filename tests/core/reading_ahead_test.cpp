@@ -33,16 +33,16 @@ struct Backlog {
     std::optional<ReadRows> next(Instant now = start) {
         return reading.next({lanes, topics, window, mark, pacing, guard, control}, now);
     }
-    // What is answered next has brought all that it asked for, or nothing from `cut_at` on.
-    void answer(std::optional<RowId> cut_at = std::nullopt) {
+    // What is answered next has brought all that it asked for, or so many rows, or nothing from `cut_at` on.
+    void answer(std::optional<RowId> cut_at = std::nullopt, std::optional<std::uint32_t> rows = std::nullopt) {
         const ReadUnderWay read = *reading.under_way();
         const RowId full = read.whole ? read.upto : RowId{read.after.value + read.limit};
         const RowId last = cut_at ? RowId{cut_at->value - 1} : full;
         if (!read.vain) mark.rows_read(last, true);
-        const auto rows = static_cast<std::uint32_t>(last.value - read.after.value);
-        reading.finished({.rows = read.limit,
-                          .admitted = rows,
-                          .bytes = std::uint64_t{rows} * 200,
+        const std::uint32_t came = rows.value_or(read.limit);
+        reading.finished({.rows = came,
+                          .admitted = came,
+                          .bytes = std::uint64_t{came} * 200,
                           .largest_bytes = 200,
                           .last = last,
                           .cut_short = true},
@@ -118,10 +118,25 @@ TEST_CASE("no read asks for all rows up to an id that is not settled") {
     CHECK_FALSE(backlog.next());
 }
 
+TEST_CASE("where ids are not ours alone a read reaches further, and where few rows came LIMIT ends the next one") {
+    Backlog backlog;
+    backlog.run_in();
+    REQUIRE(backlog.next());
+    backlog.answer({}, 1250);  // every second id is ours
+    const auto further = backlog.next();
+    REQUIRE(further);
+    CHECK(further->upto == RowId{further->after.value + 4375});  // seven eighths of 5,000: LIMIT is not to be met
+    backlog.answer({}, 1249);
+    const auto anew = backlog.next();
+    REQUIRE(anew);
+    CHECK(anew->upto == no_row);
+}
+
 TEST_CASE("nothing goes out behind a read while lanes have to go back, or a sweep is due") {
     Backlog backlog;
     backlog.run_in();
     REQUIRE(backlog.next());
+    backlog.lanes.renewed(start + 61s, LaneSet::only(1));
     CHECK_FALSE(backlog.next(start + 61s));
     backlog.lanes.acquired(start, LaneSet::only(2));
     backlog.lanes.settled(2);
