@@ -1,38 +1,19 @@
 // Of a backlog, the next read goes out behind one that is under way.
 #include <doctest/doctest.h>
 
-#include "core/reading.hpp"
+#include "support/reading_desk.hpp"
 
 using namespace outbox;
 using namespace std::chrono_literals;
 
 namespace {
 
-constexpr Instant start{std::chrono::seconds(10)};
+constexpr Instant start = testing::ReadingDesk::start;
 constexpr RowId settled{1'000'000};
 
 // A backlog, all of it settled, of one lane that is current; every id is a row of it.
-struct Backlog {
-    RelaySettings settings;
-    Lanes lanes{3s};
-    Topics topics{{"*"}, 1};
-    Window window{20'000, std::uint64_t{32} << 20U};
-    LowMark mark;
-    Pacing pacing{settings, {}};
-    CrashGuard guard{20'000};
-    Control control;
-    Reading reading{settings};
-
-    Backlog() {
-        lanes.acquired(start, LaneSet::only(1));
-        lanes.settled(1);
-        lanes.caught_up(LaneSet::only(1));
-        mark.probe_answered(settled, {}, start);
-        reading.restart(start);
-    }
-    std::optional<ReadRows> next(Instant now = start) {
-        return reading.next({lanes, topics, window, mark, pacing, guard, control}, now);
-    }
+struct Backlog : testing::ReadingDesk {
+    Backlog() : ReadingDesk(settled) {}
     // What is answered next has brought all that it asked for, or so many rows, or nothing from `cut_at` on.
     void answer(std::optional<RowId> cut_at = std::nullopt, std::optional<std::uint32_t> rows = std::nullopt) {
         const ReadUnderWay read = *reading.under_way();

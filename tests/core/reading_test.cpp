@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "support/reading_desk.hpp"
 #include "support/relay_world.hpp"
 
 using namespace outbox;
@@ -9,31 +10,10 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr Instant start{std::chrono::seconds(10)};
+constexpr Instant start = testing::ReadingDesk::start;
 
-// The parts a read is chosen from: one lane, current, and everything up to 100 settled.
-struct Desk {
-    RelaySettings settings;
-    Lanes lanes{3s};
-    Topics topics{{"*"}, 1};
-    Window window{20'000, std::uint64_t{32} << 20U};
-    LowMark mark;
-    Pacing pacing{settings, {}};
-    CrashGuard guard{20'000};
-    Control control;
-    Reading reading{settings};
-
-    Desk() {
-        lanes.acquired(start, LaneSet::only(1));
-        lanes.settled(1);
-        lanes.caught_up(LaneSet::only(1));
-        mark.probe_answered(RowId{100}, {}, start);
-        mark.rows_read(RowId{100}, false);
-        reading.restart(start);
-    }
-    std::optional<ReadRows> next(Instant now) {
-        return reading.next({lanes, topics, window, mark, pacing, guard, control}, now);
-    }
+struct Desk : testing::ReadingDesk {
+    Desk() : ReadingDesk(RowId{100}) { mark.rows_read(RowId{100}, false); }
     void answered(std::size_t rows, bool cut_short, Instant now) {
         reading.finished({.rows = rows,
                           .admitted = static_cast<std::uint32_t>(rows),
