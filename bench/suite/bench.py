@@ -100,11 +100,20 @@ class Bench:
                                         "checkpoint_timeout": "'30min'",
                                         "shared_preload_libraries": "'pg_stat_statements'"})
         self.kafka = KafkaBroker(jvm="-Xmx1g -Xms512m -XX:+UseSerialGC")
-        self.dsn = self._dsn("postgres")
-        self.relay_dsn = self._dsn(ROLE)
+        self._reach(self.postgres.directory, self.postgres.port)
 
-    def _dsn(self, user):
-        return f"host={self.postgres.directory} port={self.postgres.port} dbname=bench user={user}"
+    def _reach(self, host, port):
+        self.dsn = f"host={host} port={port} dbname=bench user=postgres"
+        self.relay_dsn = f"host={host} port={port} dbname=bench user={ROLE}"
+
+    @contextlib.contextmanager
+    def postgres_at(self, host, port):
+        """Meanwhile relays and peers go there to reach the suite's Postgres; the suite itself does not."""
+        self._reach(host, port)
+        try:
+            yield
+        finally:
+            self._reach(self.postgres.directory, self.postgres.port)
 
     def start(self):
         self.postgres.start()

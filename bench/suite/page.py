@@ -208,6 +208,16 @@ opens a log for each).
 {_table(["case", "events/s", "ratio"], rows)}"""
 
 
+def _distance(step, _):
+    rows = [(number(case["round_trip_ms"]), number(case["relay"]["events_per_second"]),
+             number(case["plain"]["events_per_second"]), number(case["ratio"]), ", ".join(map(number, case["ratios"])),
+             f"{percent(case['relay'].get('stolen'))}, {percent(case['plain'].get('stolen'))}") for case in step["cases"]]
+    return f"""Drains of {number(step['rows'])} rows of 200 B, no compression, by the relay and by the plain loop (below), by turns, where a proxy
+on the same two cores holds back what goes to and from Postgres. The round trip is that of `SELECT 1`, the proxy's own time with it.
+
+{_table(["round trip, ms", "relay, events/s", "plain loop, events/s", "relay / plain loop", "of all turns", "stolen from each"], rows)}"""
+
+
 def _claims(step, _):
     rows = [(number(case["workers"]), number(case["lanes_events_per_second"]), number(case["rows_events_per_second"]),
              number(case["ratio"])) for case in step["cases"]]
@@ -240,8 +250,8 @@ caller. Sampling slows them down.
 
 
 _SECTIONS = [("Drain", "drain", _drain), ("Flatness", "flatness", _flatness), ("Latency", "latency", _latency),
-             ("Cost", "cost", _cost), ("Scale", "scale", _scale), ("Claims", "claims", _claims),
-             ("Profile", "profile", _profile)]
+             ("Cost", "cost", _cost), ("Scale", "scale", _scale), ("Distance", "distance", _distance),
+             ("Claims", "claims", _claims), ("Profile", "profile", _profile)]
 
 
 def number(value):

@@ -90,6 +90,14 @@ def test_every_plot_of_the_page_is_there_and_is_xml(page_of, tmp_path):
         tree.parse(tmp_path / "performance" / f"{name}.svg")
 
 
+def test_the_relay_and_the_loop_stand_side_by_side_at_each_distance(page_of):
+    case = {"one_way_ms": 3, "round_trip_ms": 6.5, "ratio": 2.0, "ratios": [1.9, 2.0, 2.2],
+            "relay": {**drained(300_000.0), "stolen": 0.01},
+            "plain": {"events_per_second": 150_000.0, "stolen": 0.0}}
+    text = page_of({"distance": {"rows": 1000, "cases": [case]}})
+    assert "| 6.5 | 300,000 | 150,000 | 2 | 1.9, 2, 2.2 | 1.0 %, 0.0 % |" in text
+
+
 def test_a_run_goes_again_until_little_is_stolen_from_it():
     runs = iter([{"stolen": 0.1, "events_per_second": 5.0, "rss": 1}, {"stolen": 0.01, "events_per_second": 4.0, "rss": 2}])
     assert calmest(lambda: next(runs)) == {"stolen": 0.01, "events_per_second": 4.0, "rss": 2, "runs": [

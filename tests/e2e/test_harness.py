@@ -2,6 +2,7 @@
 import socket
 import subprocess
 import threading
+import time
 import tomllib
 
 import psycopg2
@@ -308,6 +309,19 @@ def test_the_proxy_delays(echo):
         connection.recv(100)
     connection.settimeout(5)
     assert connection.recv(100) == b"slow"
+
+
+def test_what_the_proxy_delays_does_not_delay_what_follows_it(echo):
+    connection = dial(echo)
+    echo.delay(0.5)
+    begin = time.monotonic()
+    sent = b"x" * (20 << 18)
+    threading.Thread(target=connection.sendall, args=(sent,)).start()
+    connection.settimeout(30)
+    left = len(sent)
+    while left > 0:
+        left -= len(connection.recv(1 << 20))
+    assert time.monotonic() - begin < 5  # one chunk after the other: ten seconds each way
 
 
 # --- the relay's configuration and metrics ---

@@ -5,6 +5,9 @@ import threading
 
 from .waiting import free_port
 
+_CHUNK = 1 << 18
+_HELD_CHUNKS = 64  # in each direction; who sends more waits, as on any link
+
 
 class FaultProxy:
     """Listens on `host`:`port` and forwards to `target`: (host, port), or a function that says so each time; it may be set later."""
@@ -49,7 +52,8 @@ class FaultProxy:
         self._call(self._listen())
 
     def delay(self, seconds):
-        """Holds back every chunk for that long, in each direction."""
+        """Holds back every chunk for that long, in each direction, counted from when it came: what follows it does not wait
+        for it, so that a slow link still moves much at a time."""
         self._delay = seconds
 
     def heal(self):
@@ -81,7 +85,7 @@ class FaultProxy:
 
     async def _listen(self):
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, self.host, self.port)
+            self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=_CHUNK)
 
     async def _refuse(self):
         if self._server is not None:
@@ -109,17 +113,20 @@ class FaultProxy:
         self._writers.add(client_writer)
         try:
             host, port = self.target() if callable(self.target) else self.target
-            server_reader, server_writer = await asyncio.open_connection(host, port)
+            server_reader, server_writer = await asyncio.open_connection(host, port, limit=_CHUNK)
             writers.add(server_writer)
             self._writers.add(server_writer)
-            pumps = [asyncio.ensure_future(self._pump(client_reader, server_writer)),
-                     asyncio.ensure_future(self._pump(server_reader, client_writer))]
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            takers, givers = [], []
+            for reader, writer in ((client_reader, server_writer), (server_reader, client_writer)):
+                held = asyncio.Queue(_HELD_CHUNKS)
+                takers.append(asyncio.ensure_future(self._take(reader, held)))
+                givers.append(asyncio.ensure_future(self._give(held, writer)))
+            await asyncio.wait(givers, return_when=asyncio.FIRST_COMPLETED)
             if client_writer in self._swallowed:  # neither side learns that the other is gone
-                await asyncio.wait(pumps)
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+                await asyncio.wait(givers)
+            for task in takers + givers:
+                task.cancel()
+            await asyncio.gather(*takers, *givers, return_exceptions=True)
         except OSError:
             pass  # the target is down: the client's connection ends
         finally:
@@ -128,12 +135,24 @@ class FaultProxy:
             for writer in writers:
                 writer.close()
 
-    async def _pump(self, reader, writer):
-        while data := await reader.read(65536):
+    async def _take(self, reader, held):
+        try:
+            while data := await reader.read(_CHUNK):
+                due = self._loop.time() + self._delay
+                await self._flowing.wait()
+                await held.put((due, data))
+        except OSError:
+            pass  # an end like any other
+        await held.put(None)
+
+    async def _give(self, held, writer):
+        while (chunk := await held.get()) is not None:
+            due, data = chunk
             await self._flowing.wait()
             if writer in self._swallowed:
                 continue
-            if self._delay:
-                await asyncio.sleep(self._delay)
+            wait = due - self._loop.time()
+            if wait > 0:
+                await asyncio.sleep(wait)
             writer.write(data)
             await writer.drain()
