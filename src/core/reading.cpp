@@ -20,6 +20,9 @@ constexpr std::uint32_t kept_free = 8;
 // Where ids are not ours alone, our rows lie closer together here and there: LIMIT is not to be met before `upto` is.
 constexpr double surely = 0.875;
 
+// So many batches are what a server a few milliseconds away can send in the meantime.
+constexpr std::size_t reads_under_way_max = 5;
+
 constexpr std::ptrdiff_t without_max = 100;  // topics a read names to leave out
 constexpr std::size_t without_keys_max = 1000;
 
@@ -57,9 +60,22 @@ void Reading::topic_failed(TopicIndex topic) {
         if (read.scope == ReadScope::topic && read.topic == topic) read.stale = true;
 }
 
-// Beside so many rows that a read under way may bring.
-std::uint32_t Reading::row_limit(const ReadingContext& context, std::uint32_t awaited, Instant now) const {
+std::uint32_t Reading::rows_awaited() const {
+    std::uint32_t rows = 0;
+    for (const ReadUnderWay& read : under_way_) rows += read.limit;
+    return rows;
+}
+
+// Beside all that the reads under way may bring.
+std::uint64_t Reading::bytes_free(const Window& window) const {
+    std::uint64_t awaited = 0;
+    for (const ReadUnderWay& read : under_way_) awaited += read.bytes_max;
+    return window.bytes_free() > awaited ? window.bytes_free() - awaited : 0;
+}
+
+std::uint32_t Reading::row_limit(const ReadingContext& context, Instant now) const {
     const Window& window = context.window;
+    const std::uint32_t awaited = rows_awaited();
     std::uint64_t limit = context.pacing.rows_allowed(row_bytes_, now);
     if (limit <= awaited) return 0;
     limit -= awaited;
@@ -160,8 +176,8 @@ std::optional<ReadUnderWay> Reading::choose(ReadScope scope, const ReadingContex
 }
 
 std::optional<ReadRows> Reading::next(const ReadingContext& context, Instant now) {
-    if (!under_way_.empty()) return next_behind(ReadUnderWay(under_way_.front()), context, now);
-    const std::uint32_t limit = row_limit(context, 0, now);
+    if (!under_way_.empty()) return next_behind(ReadUnderWay(under_way_.back()), context, now);
+    const std::uint32_t limit = row_limit(context, now);
     blocked_ = limit == 0;
     if (blocked_ || now < pause_until_) return std::nullopt;
     for (int tries = 0; tries < 4; ++tries) {
@@ -177,17 +193,17 @@ std::optional<ReadRows> Reading::next(const ReadingContext& context, Instant now
 }
 
 // The next read of new rows, behind one of all rows up to an id, unless another kind's turn has come.
-std::optional<ReadRows> Reading::next_behind(const ReadUnderWay& first, const ReadingContext& context, Instant now) {
-    if (under_way_.size() > 1 || !first.whole || first.vain || now < pause_until_ || now >= sweep_at_ ||
+std::optional<ReadRows> Reading::next_behind(const ReadUnderWay& last, const ReadingContext& context, Instant now) {
+    if (under_way_.size() >= under_way_max_ || !last.whole || last.vain || now < pause_until_ || now >= sweep_at_ ||
         context.guard.notes() || context.mark.lags() || !context.lanes.behind().empty() ||
-        trusted(context.lanes, context.lanes.current(), now) != first.lanes)
+        trusted(context.lanes, context.lanes.current(), now) != last.lanes)
         return std::nullopt;
     const auto parked = context.topics.parked();
     const auto comes_back = [&](TopicIndex topic) { return context.topics[topic].state == Topics::State::behind; };
     if (std::any_of(parked.begin(), parked.end(), comes_back)) return std::nullopt;
-    const std::uint32_t limit = row_limit(context, first.limit, now);
+    const std::uint32_t limit = row_limit(context, now);
     if (limit == 0) return std::nullopt;
-    ReadUnderWay read{.lanes = first.lanes, .after = first.upto, .upto = no_row, .limit = limit, .sent_at = now};
+    ReadUnderWay read{.lanes = last.lanes, .after = last.upto, .upto = no_row, .limit = limit, .sent_at = now};
     ask_for_all(read, context);
     return send(read, context);
 }
@@ -198,13 +214,18 @@ void Reading::ask_for_all(ReadUnderWay& read, const ReadingContext& context) con
     if (read.scope != ReadScope::main || settings_.claim == ClaimMode::rows || ids_per_row_ == 0 ||
         context.mark.lags() || context.guard.notes())
         return;
-    if (2 * std::uint64_t{read.limit} * row_bytes_ > context.window.bytes_free()) return;  // they share the room
+    // Those that may follow share the room with it: where there is none for a second one, it takes all.
+    const std::uint64_t free = bytes_free(context.window);
+    const std::uint64_t places = under_way_max_ - under_way_.size();
+    const std::uint64_t sharing = std::min(places, free / (std::uint64_t{read.limit} * row_bytes_));
+    if (sharing < std::min<std::uint64_t>(places, 2)) return;
     const auto rows = static_cast<std::int64_t>(read.limit);
     const auto ids = static_cast<std::int64_t>(static_cast<double>(rows) * ids_per_row_ * surely);
     const RowId upto{read.after.value + std::max(rows, ids)};
     if (upto > context.mark.settled()) return;
     read.upto = upto;
     read.whole = true;
+    read.bytes_max = free / sharing;
 }
 
 std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& context) {
@@ -233,11 +254,11 @@ std::optional<ReadRows> Reading::send(ReadUnderWay read, const ReadingContext& c
         context.control.blocking_rows(without_keys_of_, without_keys_max);
         if (!without_keys_of_.empty()) context.control.pass_over_all(first);
     }
-    const std::uint64_t sharing = read.whole || !under_way_.empty() ? 2 : 1;
+    if (!read.whole) read.bytes_max = bytes_free(window);
+    const bool alone = !read.whole && under_way_.empty() && window.bytes_in_flight() == 0 && read.limit == 1;
+    const std::uint64_t bytes_each = alone ? UINT32_MAX : read.bytes_max / read.limit;
     under_way_.push_back(read);
     if (noted) context.guard.sent();
-    const std::uint64_t bytes_each =
-        window.bytes_in_flight() == 0 && read.limit == 1 ? UINT32_MAX : window.bytes_free() / sharing / read.limit;
     return ReadRows{.after = read.after,
                     .upto = read.upto,
                     .lanes = read.lanes,
@@ -256,7 +277,9 @@ void Reading::finished(const ReadOutcome& outcome, Instant now) {
     const ReadUnderWay read = under_way_.front();
     under_way_.pop_front();
     if (read.vain) return;
-    if (read.whole && outcome.last < read.upto)
+    const bool brought_all = read.whole && outcome.last >= read.upto;
+    under_way_max_ = brought_all ? std::min(under_way_max_ + 1, reads_under_way_max) : 2;
+    if (read.whole && !brought_all)
         for (ReadUnderWay& next : under_way_) next.vain = true;
     if (read.scope != ReadScope::sweep) adapt_stride(read, outcome);
     if (read.scope == ReadScope::main) learn_density(read, outcome);

@@ -6,7 +6,8 @@
 // Where rows are claimed each of them is a claim, and there is no `lanes`: `low` itself stays below what is to be read
 // again.
 // One at a time, but for a backlog: there a read of `main` asks for all rows up to an id that is settled, and so the
-// next one can go out behind it at once. However far away the server is, it never waits for us between the two.
+// next ones can go out behind it at once. However far away the server is, it never waits for us between them; and reads
+// can be small, so that what is under way fits into a core's cache.
 // Also how much: reads never ask for more bytes than the window has room for, whatever sizes come.
 // Pure. Owned by Relay; the worker's thread.
 #pragma once
@@ -43,6 +44,7 @@ struct ReadUnderWay {
     RowId after;
     RowId upto;
     std::uint32_t limit = 0;
+    std::uint64_t bytes_max = 0;  // that its answer may bring
     Instant sent_at{};
 };
 
@@ -85,7 +87,7 @@ public:
     void finished(const ReadOutcome& outcome, Instant now);  // the answer was dealt with
 
 private:
-    std::optional<ReadRows> next_behind(const ReadUnderWay& first, const ReadingContext& context, Instant now);
+    std::optional<ReadRows> next_behind(const ReadUnderWay& last, const ReadingContext& context, Instant now);
     std::optional<ReadRows> send(ReadUnderWay read, const ReadingContext& context);
     void ask_for_all(ReadUnderWay& read, const ReadingContext& context) const;
     std::optional<ReadUnderWay> choose(ReadScope scope, const ReadingContext& context, Instant now);
@@ -94,10 +96,13 @@ private:
     void adapt_stride(const ReadUnderWay& read, const ReadOutcome& outcome);
     void sweep_finished(const ReadUnderWay& read, const ReadOutcome& outcome, Instant now);
     void learn_density(const ReadUnderWay& read, const ReadOutcome& outcome);
-    std::uint32_t row_limit(const ReadingContext& context, std::uint32_t awaited, Instant now) const;
+    std::uint32_t row_limit(const ReadingContext& context, Instant now) const;
+    std::uint32_t rows_awaited() const;
+    std::uint64_t bytes_free(const Window& window) const;
 
     const RelaySettings settings_;
-    std::deque<ReadUnderWay> under_way_;  // two at most
+    std::deque<ReadUnderWay> under_way_;
+    std::size_t under_way_max_ = 2;  // goes up with each read that brought all it asked for, and back when one did not
     ReadScope turn_ = ReadScope::main;
     std::size_t topic_turn_ = 0;
     std::vector<TopicIndex> without_;

@@ -222,10 +222,14 @@ void Relay::settle_lanes() {
         if (settling.contains(lane)) fleet_.lanes.settled(lane);
 }
 
+// After one that was refused the next one goes alone, to see whether it passes.
+bool Relay::may_delete() const {
+    return window_.rows_acknowledged() > 0 &&
+           window_.deletes_under_way() < (deletes_.refusals > 0 ? 1 : deletes_under_way_max);
+}
+
 bool Relay::delete_due(Instant now) const {
-    if (!session_open_ || window_.rows_acknowledged() == 0 || now < deletes_.at ||
-        window_.deletes_under_way() >= deletes_under_way_max)
-        return false;
+    if (!session_open_ || !may_delete() || now < deletes_.at) return false;
     return window_.rows_acknowledged() >= settings_.rows_worth_a_delete() || now >= acknowledged_at_ + delete_delay ||
            draining_ || recovering_ || guard_.active();
 }
@@ -272,7 +276,11 @@ std::optional<Action> Relay::next_of_rows(Instant now) {
     if (delete_due(now)) {
         DeleteRows rows = window_.take_deletes(settings_.rows_per_statement_max());
         rows.skip_locked = claims_rows();
-        acknowledged_at_ = window_.rows_acknowledged() > 0 ? now : never;
+        // Those that waited long enough go in as many statements as it takes.
+        if (window_.rows_acknowledged() == 0)
+            acknowledged_at_ = never;
+        else if (now < acknowledged_at_ + delete_delay)
+            acknowledged_at_ = now;
         return rows;
     }
     if (std::exchange(publish_due_, false)) return Publish{admitted_, more_follow_};
@@ -303,8 +311,8 @@ std::optional<Action> Relay::next(Instant now) {
     if (auto action = control_.next(window_.burying(), now)) return action;
     if (session_open_ && !fleet_.lanes.owned().empty() && guard_.ask()) return ReadCrashes{};
     if (may_relay()) {
-        // The next read goes out before the rows of the last one are published: the database works meanwhile.
-        if (!claims_rows())
+        // What has been read is published first, while it is in the cache; the database works on the reads behind it.
+        if (!claims_rows() && !publish_due_)
             if (const auto read = next_read(now)) return *read;
         if (mark_.probe_due(now)) {
             mark_.probe_sent();
@@ -328,8 +336,7 @@ Instant Relay::wake_at(Instant now) const {
     at = std::min(at, fleet_.wake_at());
     if (!session_open_) return at;
     at = std::min({at, control_.wake_at(), guard_.wake_at()});
-    if (window_.rows_acknowledged() > 0 && window_.deletes_under_way() < deletes_under_way_max)
-        at = std::min(at, std::max(acknowledged_at_ + delete_delay, deletes_.at));
+    if (may_delete()) at = std::min(at, std::max(acknowledged_at_ + delete_delay, deletes_.at));
     if (window_.burial_waiting()) at = std::min(at, burials_.at);
     if (!may_relay()) return at;
     at = std::min({at, mark_.probe_at(), topics_.wake_at(cluster_.circuit().closed()), pacing_.wake_at()});

@@ -131,6 +131,7 @@ private:
     void account(const ReadUnderWay& read, RowId last, bool cut_short);
     void account_claim(const ReadUnderWay& read, RowId last, RowId lowest);
     void look_whether_caught_up(const ReadUnderWay& read, std::size_t rows, bool cut_short);
+    bool may_delete() const;
     bool delete_due(Instant now) const;
     LaneSet empty_lanes() const;
 

@@ -27,11 +27,13 @@ struct RelaySettings {
     Duration drain_timeout = std::chrono::seconds(20);
 
     // The most that a read brings while there is a backlog, and that a delete takes: were it less, rows that wait for
-    // their delete would fill the window, and reads would wait for them.
-    std::uint32_t rows_per_statement_max() const { return std::max(batch_rows, in_flight_rows / 8); }
-    // So many acknowledged rows are worth a delete, which takes the lower half of them: those that were acknowledged
-    // first lie among others that will be in a moment, and rows that lie side by side are cheaper to delete.
-    std::uint32_t rows_worth_a_delete() const { return in_flight_rows / 4; }
+    // their delete would fill the window, and reads would wait for them. Beside a claim nothing else is read.
+    std::uint32_t rows_per_statement_max() const {
+        return claim == ClaimMode::rows ? std::max(batch_rows, in_flight_rows / 8) : batch_rows;
+    }
+    // So many acknowledged rows are worth a delete, which takes the lowest of them: those that were acknowledged first
+    // lie among others that will be in a moment, and rows that lie side by side are cheaper to delete.
+    std::uint32_t rows_worth_a_delete() const { return std::min(in_flight_rows / 4, 3 * rows_per_statement_max()); }
 };
 
 struct TopicSettings {

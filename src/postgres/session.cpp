@@ -24,7 +24,7 @@ constexpr Duration statement_timeout(Duration lease_ttl) {
 constexpr Duration answer_grace = 3s;
 
 // An answer of so many rows is worth more than one look, and comes soon or not at all.
-constexpr std::size_t large_read = 1000;
+constexpr std::size_t large_read = 500;
 constexpr Duration stream_patience = 100ms;
 
 const StatementText& text_of(Statement statement) {

@@ -1,5 +1,9 @@
-// Of a backlog, the next read goes out behind one that is under way.
+// Of a backlog, the next reads go out behind those that are under way.
 #include <doctest/doctest.h>
+
+#include <algorithm>
+#include <deque>
+#include <vector>
 
 #include "support/reading_desk.hpp"
 
@@ -29,36 +33,60 @@ struct Backlog : testing::ReadingDesk {
                           .cut_short = true},
                          start);
     }
-    // Until strides are as long as they get, and rows are known to be small.
+    void answer_all() {
+        while (reading.under_way() != nullptr) answer();
+    }
+    // Until as many go out as ever do, and rows are known to be small.
     void run_in() {
         for (int i = 0; i < 60; ++i) {
             if (reading.under_way() == nullptr) REQUIRE(next());
             answer();
         }
-        while (reading.under_way() != nullptr) answer();
+        answer_all();
+    }
+    std::vector<ReadRows> all_that_go_out(Instant now = start) {
+        std::vector<ReadRows> reads;
+        while (const auto read = next(now)) reads.push_back(*read);
+        return reads;
     }
 };
 
 }  // namespace
 
-TEST_CASE("a read of a backlog asks for all rows up to a settled id, and the next goes out behind it") {
+TEST_CASE(
+    "a read of a backlog asks for all rows up to a settled id, and the next ones go out behind it, five at most") {
     Backlog backlog;
     backlog.run_in();
-    const RowId low = backlog.mark.low();
+    RowId after = backlog.mark.low();
+    const auto reads = backlog.all_that_go_out();
+    CHECK(reads.size() == 5);
+    for (const ReadRows& read : reads) {
+        CHECK(read.after == after);
+        CHECK(read.upto == RowId{after.value + 1000});
+        CHECK(read.limit == 1000);
+        CHECK(read.lanes == reads.front().lanes);
+        after = read.upto;
+    }
+    backlog.answer();
+    const auto sixth = backlog.next();
+    REQUIRE(sixth);
+    CHECK(sixth->after == after);
+    CHECK_FALSE(backlog.next());
+}
+
+TEST_CASE("two go out at most after one that was cut short, and one more with each that brought all it asked for") {
+    Backlog backlog;
+    backlog.run_in();
     const auto first = backlog.next();
     REQUIRE(first);
-    CHECK(first->after == low);
-    CHECK(first->upto == RowId{low.value + 2500});
-    CHECK(first->limit == 2500);
-    const auto second = backlog.next();
-    REQUIRE(second);
-    CHECK(second->after == first->upto);
-    CHECK(second->lanes == first->lanes);
-    CHECK_FALSE(backlog.next());  // two at most
-    backlog.answer();
-    const auto third = backlog.next();
-    REQUIRE(third);
-    CHECK(third->after == second->upto);
+    backlog.answer(RowId{first->after.value + 10});
+    std::size_t under_way = 0;
+    for (const std::size_t expected : {2U, 3U, 4U, 5U, 5U}) {
+        under_way += backlog.all_that_go_out().size();
+        CHECK(under_way == expected);
+        backlog.answer();
+        --under_way;
+    }
 }
 
 TEST_CASE("nothing goes out behind a read that LIMIT ends") {
@@ -74,12 +102,14 @@ TEST_CASE("what went out behind a read that was cut short is in vain, and nothin
     backlog.run_in();
     const auto first = backlog.next();
     REQUIRE(first);
-    REQUIRE(backlog.next());
+    CHECK(backlog.all_that_go_out().size() == 4);
     const RowId cut_at{first->after.value + 10};
     backlog.answer(cut_at);
-    CHECK(backlog.reading.under_way()->vain);
-    CHECK_FALSE(backlog.next());
-    backlog.answer();
+    for (int i = 0; i < 4; ++i) {
+        CHECK(backlog.reading.under_way()->vain);
+        CHECK_FALSE(backlog.next());
+        backlog.answer();
+    }
     const auto again = backlog.next();
     REQUIRE(again);
     CHECK(again->after == RowId{cut_at.value - 1});
@@ -88,11 +118,11 @@ TEST_CASE("what went out behind a read that was cut short is in vain, and nothin
 TEST_CASE("no read asks for all rows up to an id that is not settled") {
     Backlog backlog;
     backlog.run_in();
-    while (backlog.mark.low().value + 2500 <= settled.value) {
+    while (backlog.mark.low().value + 1000 <= settled.value) {
         if (backlog.reading.under_way() == nullptr) REQUIRE(backlog.next());
         backlog.answer();
     }
-    while (backlog.reading.under_way() != nullptr) backlog.answer();
+    backlog.answer_all();
     const auto last = backlog.next();
     REQUIRE(last);
     CHECK(last->upto == no_row);
@@ -103,11 +133,11 @@ TEST_CASE("where ids are not ours alone a read reaches further, and where few ro
     Backlog backlog;
     backlog.run_in();
     REQUIRE(backlog.next());
-    backlog.answer({}, 1250);  // every second id is ours
+    backlog.answer({}, 500);  // every second id is ours
     const auto further = backlog.next();
     REQUIRE(further);
-    CHECK(further->upto == RowId{further->after.value + 4375});  // seven eighths of 5,000: LIMIT is not to be met
-    backlog.answer({}, 1249);
+    CHECK(further->upto == RowId{further->after.value + 1750});  // seven eighths of 2,000: LIMIT is not to be met
+    backlog.answer({}, 499);
     const auto anew = backlog.next();
     REQUIRE(anew);
     CHECK(anew->upto == no_row);
@@ -124,30 +154,57 @@ TEST_CASE("nothing goes out behind a read while lanes have to go back, or a swee
     CHECK_FALSE(backlog.next());
 }
 
-TEST_CASE("two reads under way share the room in the window") {
+TEST_CASE("reads under way share the room in the window") {
     Backlog backlog;
     backlog.run_in();
-    const auto first = backlog.next();
-    const auto second = backlog.next();
-    REQUIRE(first);
-    REQUIRE(second);
-    const std::uint64_t most = std::uint64_t{first->payload_bytes_max} * first->limit +
-                               std::uint64_t{second->payload_bytes_max} * second->limit;
+    std::uint64_t most = 0;
+    for (const ReadRows& read : backlog.all_that_go_out()) {
+        most += std::uint64_t{read.payload_bytes_max} * read.limit;
+        CHECK(read.payload_bytes_max >= 6000);  // a fifth each
+    }
     CHECK(most <= backlog.settings.in_flight_bytes);
     for (std::int64_t id = 1; backlog.window.rows_free() > 6000; ++id)
         backlog.window.admit({.id = RowId{id}, .bytes = 200}, false, start);
     backlog.answer();
-    CHECK_FALSE(backlog.next());  // an eighth is kept free, and the one under way may bring 2,500
+    CHECK_FALSE(backlog.next());  // an eighth is kept free, and those under way may bring 4,000
 }
 
-TEST_CASE("a ceiling holds for two reads together") {
+TEST_CASE("what reads under way may bring and what is in flight never take more than the room, however it changes") {
+    Backlog backlog;
+    backlog.run_in();
+    std::deque<std::uint64_t> awaited;
+    std::int64_t id = 1;
+    std::vector<Slot> in_flight;
+    std::size_t most_reads = 0;
+    for (int turn = 0; turn < 200; ++turn) {
+        for (const ReadRows& read : backlog.all_that_go_out())
+            awaited.push_back(std::uint64_t{read.payload_bytes_max} * read.limit);
+        most_reads = std::max(most_reads, awaited.size());
+        std::uint64_t most = backlog.window.bytes_in_flight();
+        for (const std::uint64_t bytes : awaited) most += bytes;
+        REQUIRE(most <= backlog.settings.in_flight_bytes);
+        if (!awaited.empty()) {  // it brings the most it may
+            const auto bytes = static_cast<std::uint32_t>(awaited.front());
+            awaited.pop_front();
+            in_flight.push_back(backlog.window.admit({.id = RowId{id++}, .bytes = bytes}, false, start));
+            backlog.answer();
+        }
+        if (turn % 3 != 0) continue;
+        for (const Slot slot : in_flight) backlog.window.acknowledge(slot);
+        in_flight.clear();
+    }
+    CHECK(most_reads == 5);
+    CHECK(id > 60);
+}
+
+TEST_CASE("a ceiling holds for reads under way together") {
     Backlog backlog;
     backlog.run_in();
     backlog.pacing.set_lanes(lane_count, start);
-    backlog.pacing.set_ceiling(3000, start);
+    backlog.pacing.set_ceiling(2500, start);
     const std::uint64_t allowed = backlog.pacing.rows_allowed(1024, start + 1s);
     std::uint64_t asked = 0;
-    while (const auto read = backlog.next(start + 1s)) asked += read->limit;
+    for (const ReadRows& read : backlog.all_that_go_out(start + 1s)) asked += read.limit;
     CHECK(asked > 0);
     CHECK(asked <= allowed);
 }
