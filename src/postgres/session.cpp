@@ -80,13 +80,12 @@ short Session::wanted() const {
 
 bool Session::streaming(Instant now) const {
     if (!reads_are_large_ || flush_pending_ || under_way_.empty()) return false;
-    const UnderWay& awaited = under_way_.front();
-    return awaited.operation == Operation::read && now < awaited.sent_at + stream_patience;
+    return under_way_.front().operation == Operation::read && now < waiting_since() + stream_patience;
 }
 
 Instant Session::deadline() const {
     if (connecting_) return connect_deadline_;
-    return under_way_.empty() ? never : under_way_.front().sent_at + statement_timeout(lease_ttl_) + answer_grace;
+    return under_way_.empty() ? never : waiting_since() + statement_timeout(lease_ttl_) + answer_grace;
 }
 
 void Session::pump(Instant now) {
@@ -216,6 +215,7 @@ std::optional<Answer> Session::next_answer(Topics& topics, Instant now) {
                 if (std::exchange(under_way_.front().commits, false)) break;
                 const UnderWay done = under_way_.front();
                 under_way_.pop_front();
+                answered_at_ = now;
                 return answer(done, topics, now);
             }
             case PGRES_PIPELINE_ABORTED:

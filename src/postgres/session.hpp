@@ -6,6 +6,7 @@
 // Any failure throws PostgresError; the session is then to be destroyed and rebuilt. The worker's thread.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
@@ -76,7 +77,10 @@ public:
     // takes much more of it at once, and lets the server write on.
     bool streaming(Instant now) const;
     Instant deadline() const;
-    Instant waiting_since() const { return under_way_.empty() ? never : under_way_.front().sent_at; }
+    // For the oldest answer: since its statement was sent, or since its turn came.
+    Instant waiting_since() const {
+        return under_way_.empty() ? never : std::max(under_way_.front().sent_at, answered_at_);
+    }
 
     void send(const RenewLeases& action, Instant now);
     void send(const AcquireLanes&, Instant now);
@@ -169,6 +173,7 @@ private:
     HostFailures host_failures_;
     std::optional<PostgresError> last_words_;  // the server's, when it ended an idle session
     std::deque<UnderWay> under_way_;
+    Instant answered_at_{};             // the last answer
     bool reads_are_large_ = false;      // the last one brought many rows, and all it might
     std::vector<QueryResult> results_;  // of the oldest operation under way
     std::array<std::string, 9> parameters_;

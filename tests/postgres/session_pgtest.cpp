@@ -390,6 +390,24 @@ TEST_CASE("a server that stops answering is noticed by the deadline") {
     client.execute("ROLLBACK");
 }
 
+TEST_CASE("of statements that were sent together each has its own time, from when its turn comes") {
+    const PostgresDatabase database;
+    SessionDriver driver(database.settings());
+    driver.send(Probe{});
+    driver.send(Probe{});
+    const Instant first_deadline = driver.session.deadline();
+    const Instant late = driver.session.waiting_since() + 10s;
+    while (!driver.session.next_answer(driver.topics, late)) {
+        pollfd wait{driver.session.descriptor(), driver.session.wanted(), 0};
+        REQUIRE(poll(&wait, 1, 10'000) == 1);
+        driver.session.pump(boot_now());
+    }
+    CHECK(driver.session.waiting_since() == late);
+    CHECK(driver.session.deadline() == first_deadline + 10s);
+    driver.expect<ProbeAnswered>();
+    CHECK(driver.session.deadline() == never);
+}
+
 TEST_CASE("a server that never answers a connect is noticed by the deadline, and no secret is told") {
     const SilentServer server;
     Topics topics({"*"}, 1);
