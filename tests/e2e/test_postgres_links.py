@@ -221,12 +221,14 @@ def test_a_pooler_in_transaction_mode_is_named_as_the_obstacle(relay, database, 
     through = pooler("transaction")
     one = relay(dsn=database.dsn(port=through.port)).start()
     row = database.writer().publish(topic, "k")
-    with contextlib.closing(psycopg2.connect(database.dsn(port=through.port))) as other, other.cursor() as cursor:
+    with contextlib.ExitStack() as holders:
         def swapped():
-            # Whoever holds a server's session in a transaction makes the pooler give the relay another one.
-            other.rollback()
-            cursor.execute("SELECT 1")
-            return "pooler in transaction mode" in one.http("/readyz")[1]
+            # Each that holds a server's session in a transaction takes one the relay had, where that is not in use just
+            # then: soon the pooler has to give the relay another one.
+            holder = holders.enter_context(contextlib.closing(psycopg2.connect(database.dsn(port=through.port))))
+            holder.cursor().execute("SELECT 1")
+            eventually(lambda: "pooler in transaction mode" in one.http("/readyz")[1], 1)
+            return True
 
         eventually(swapped, what="/readyz names the pooler")
     one.stop()
