@@ -234,6 +234,7 @@ void Worker::carry_out(const Publish& publish, Instant now) {
     refusing_.clear();
     std::optional<Failure> stopped;
     LaneSet closed_lanes;
+    const WallTime published_at = wall_now();
     for (const Admission& row : publish.rows) {
         // A refusal that is about neither the row nor its topic stops the batch: what follows must not overtake it.
         if (!stopped && (!producer_ || producer_dying_)) stopped = Failure{FailureKind::in_doubt, "PRODUCER_LOST", ""};
@@ -252,7 +253,7 @@ void Worker::carry_out(const Publish& publish, Instant now) {
             refused_.push_back({row.slot, {FailureKind::in_doubt, "KEY_BLOCKED", ""}, true});
             continue;
         }
-        const auto failure = producer_->publish(row.topic, session_->rows().content(row.row), row.slot);
+        const auto failure = producer_->publish(row.topic, session_->rows().content(row.row), row.slot, published_at);
         if (!failure) continue;
         refused_.push_back({row.slot, *failure, true});
         // Where a row blocks its key, the key's later rows must wait for the next read, which leaves them out.

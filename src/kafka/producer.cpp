@@ -38,6 +38,7 @@ struct Record {
     std::optional<std::string_view> key;
     std::optional<std::string_view> payload;
     KafkaHeaders headers;
+    WallTime published_at{};
 };
 
 // One that waits for first contact: it has a key. What it was read from may be gone before it goes.
@@ -196,11 +197,11 @@ KafkaTopic& Producer::State::topic(TopicIndex index, std::string_view name) {
     return handle;
 }
 
-std::optional<Failure> Producer::publish(TopicIndex topic, const RowContent& row, Slot slot) {
+std::optional<Failure> Producer::publish(TopicIndex topic, const RowContent& row, Slot slot, WallTime published_at) {
     if (!state_->topic(topic, row.topic)) return failure_from(rd_kafka_last_error());
     KafkaHeaders headers = state_->headers.of(row);
     if (!headers) return Failure{FailureKind::row, "INVALID_HEADERS", "headers are not a JSON object of strings"};
-    return state_->send_or_hold({topic, row.key, row.payload, std::move(headers)}, slot);
+    return state_->send_or_hold({topic, row.key, row.payload, std::move(headers), published_at}, slot);
 }
 
 std::optional<Failure> Producer::State::send_or_hold(Record record, Slot slot) {
@@ -215,11 +216,12 @@ std::optional<Failure> Producer::State::send_or_hold(Record record, Slot slot) {
     void* const opaque = carried(static_cast<std::size_t>(slot));
     PartitionChoice choice(first_contact, record.topic);
     // The tags are written out: the RD_KAFKA_V_… macros are made of C casts.
-    const rd_kafka_resp_err_t error =
-        rd_kafka_producev(producer, RD_KAFKA_VTYPE_RKT, topics[static_cast<std::size_t>(record.topic)].get(),
-                          RD_KAFKA_VTYPE_MSGFLAGS, int{RD_KAFKA_MSG_F_COPY}, RD_KAFKA_VTYPE_KEY, key_bytes, key.size(),
-                          RD_KAFKA_VTYPE_VALUE, payload_bytes, payload.size(), RD_KAFKA_VTYPE_HEADERS,
-                          record.headers.get(), RD_KAFKA_VTYPE_OPAQUE, opaque, RD_KAFKA_VTYPE_END);
+    const rd_kafka_resp_err_t error = rd_kafka_producev(
+        producer, RD_KAFKA_VTYPE_RKT, topics[static_cast<std::size_t>(record.topic)].get(), RD_KAFKA_VTYPE_MSGFLAGS,
+        int{RD_KAFKA_MSG_F_COPY}, RD_KAFKA_VTYPE_KEY, key_bytes, key.size(), RD_KAFKA_VTYPE_VALUE, payload_bytes,
+        payload.size(), RD_KAFKA_VTYPE_HEADERS, record.headers.get(), RD_KAFKA_VTYPE_TIMESTAMP,
+        std::int64_t{record.published_at.time_since_epoch().count()}, RD_KAFKA_VTYPE_OPAQUE, opaque,
+        RD_KAFKA_VTYPE_END);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR && choice.has_to_wait()) {
         hold(std::move(record), choice.partition(), slot);
         return std::nullopt;

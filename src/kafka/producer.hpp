@@ -61,6 +61,8 @@ std::uint32_t message_bytes_max(const KafkaSettings& settings);
 // Whether the operator says how long rows wait for company: then none is flushed.
 bool linger_is_chosen(const KafkaSettings& settings);
 
+using WallTime = std::chrono::sys_time<std::chrono::milliseconds>;  // as a record's timestamp counts
+
 class Producer {
 public:
     // Throws std::runtime_error when the settings or the secret files cannot be used. Connects in the background.
@@ -73,8 +75,9 @@ public:
     int descriptor() const;
 
     // The row is copied, and held back here while its partition's first contact is under way (core/first_contact.hpp).
-    // On failure it never left this process, and no report will come.
-    std::optional<Failure> publish(TopicIndex topic, const RowContent& row, Slot slot);
+    // On failure it never left this process, and no report will come. `published_at` is the record's timestamp; 0: when
+    // librdkafka gets it, which reads the clock for each.
+    std::optional<Failure> publish(TopicIndex topic, const RowContent& row, Slot slot, WallTime published_at = {});
 
     void collect(ProducerReports& reports, Instant now);
 

@@ -61,39 +61,40 @@ UuidText uuid_text(const EventId& id) {
     return text;
 }
 
-using TimestampText = std::array<char, 27>;
-
 void put_digits(char* to, unsigned digits, unsigned value) {
     for (unsigned i = digits; i > 0; --i, value /= 10) to[i - 1] = static_cast<char>('0' + value % 10);
 }
 
-TimestampText timestamp_text(std::int64_t postgres_us) {
+}  // namespace
+
+std::string_view TimestampFormat::operator()(std::int64_t postgres_us) {
     using namespace std::chrono;
     constexpr sys_days epoch = year{2000} / January / 1;
     // 'infinity' and the far ends of timestamptz do not fit the text: they become its own ends.
     constexpr microseconds first = sys_days(year{1} / January / 1) - epoch;
     constexpr microseconds last = sys_days(year{10000} / January / 1) - epoch - microseconds(1);
     const auto at = epoch + std::clamp(microseconds(postgres_us), first, last);
-    const auto day = floor<days>(at);
-    const year_month_day date(day);
-    const hh_mm_ss time(at - day);
-    TimestampText text{'0', '0', '0', '0', '-', '0', '0', '-', '0', '0', 'T', '0', '0', ':',
-                       '0', '0', ':', '0', '0', '.', '0', '0', '0', '0', '0', '0', 'Z'};
-    put_digits(text.data(), 4, static_cast<unsigned>(static_cast<int>(date.year())));
-    put_digits(&text[5], 2, static_cast<unsigned>(date.month()));
-    put_digits(&text[8], 2, static_cast<unsigned>(date.day()));
-    put_digits(&text[11], 2, static_cast<unsigned>(time.hours().count()));
-    put_digits(&text[14], 2, static_cast<unsigned>(time.minutes().count()));
-    put_digits(&text[17], 2, static_cast<unsigned>(time.seconds().count()));
-    put_digits(&text[20], 6, static_cast<unsigned>(time.subseconds().count()));
-    return text;
+    const auto second = floor<seconds>(at);
+    if (text_[0] == '\0' || second.time_since_epoch().count() != second_) {
+        second_ = second.time_since_epoch().count();
+        const auto day = floor<days>(second);
+        const year_month_day date(day);
+        const hh_mm_ss time(second - day);
+        text_ = {'0', '0', '0', '0', '-', '0', '0', '-', '0', '0', 'T', '0', '0', ':',
+                 '0', '0', ':', '0', '0', '.', '0', '0', '0', '0', '0', '0', 'Z'};
+        put_digits(text_.data(), 4, static_cast<unsigned>(static_cast<int>(date.year())));
+        put_digits(&text_[5], 2, static_cast<unsigned>(date.month()));
+        put_digits(&text_[8], 2, static_cast<unsigned>(date.day()));
+        put_digits(&text_[11], 2, static_cast<unsigned>(time.hours().count()));
+        put_digits(&text_[14], 2, static_cast<unsigned>(time.minutes().count()));
+        put_digits(&text_[17], 2, static_cast<unsigned>(time.seconds().count()));
+    }
+    put_digits(&text_[20], 6, static_cast<unsigned>((at - second).count()));
+    return {text_.data(), text_.size()};
 }
 
-}  // namespace
-
 std::string format_timestamp(std::int64_t postgres_us) {
-    const TimestampText text = timestamp_text(postgres_us);
-    return {text.data(), text.size()};
+    return std::string(TimestampFormat()(postgres_us));
 }
 
 bool RecordHeaders::parse(std::string_view json) {
@@ -115,8 +116,7 @@ KafkaHeaders RecordHeaders::of(const RowContent& row) {
     for (const auto& [name, value] : parsed_) add(headers.get(), name, value);
     const UuidText id = uuid_text(row.event_id);
     add(headers.get(), "id", {id.data(), id.size()});
-    const TimestampText created_at = timestamp_text(row.created_at_us);
-    add(headers.get(), "created_at", {created_at.data(), created_at.size()});
+    add(headers.get(), "created_at", timestamp_(row.created_at_us));
     return headers;
 }
 

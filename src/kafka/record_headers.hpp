@@ -4,6 +4,8 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -17,6 +19,18 @@ namespace outbox {
 
 using KafkaHeaders = std::unique_ptr<rd_kafka_headers_t, FreeWith<rd_kafka_headers_destroy>>;
 
+// "2026-11-21T09:00:00.123456Z"; microseconds since 2000-01-01 UTC in, as Postgres counts. Years 1 to 9999.
+class TimestampFormat {
+public:
+    // Valid until the next call.
+    std::string_view operator()(std::int64_t postgres_us);
+
+private:
+    // Rows that follow each other are of one second, mostly: then only its fraction is written.
+    std::array<char, 27> text_{};
+    std::int64_t second_ = 0;  // of text_, if there is one
+};
+
 class RecordHeaders {
 public:
     // Null when the row's headers are not a JSON object of strings (the table's CHECK does not let such rows in).
@@ -28,9 +42,9 @@ private:
     // Rows tend to repeat their headers: what was parsed last is kept.
     std::string parsed_json_ = "{}";
     std::vector<std::pair<std::string, std::string>> parsed_;
+    TimestampFormat timestamp_;
 };
 
-// "2026-11-21T09:00:00.123456Z"; microseconds since 2000-01-01 UTC in, as Postgres counts. Years 1 to 9999.
 std::string format_timestamp(std::int64_t postgres_us);
 
 }  // namespace outbox

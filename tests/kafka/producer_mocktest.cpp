@@ -101,6 +101,19 @@ TEST_CASE("a row arrives with exactly its key, payload and headers") {
     CHECK(std::abs(records[0].timestamp_ms - now.count()) < 60'000);
 }
 
+TEST_CASE("a record's timestamp is the time it was published at, where that is said") {
+    MockCluster cluster;
+    cluster.create_topic("t", 1);
+    Publisher publisher(cluster.settings());
+    publisher.make_contact(row_of("first"));
+    const WallTime said(std::chrono::milliseconds(1'700'000'000'123));
+    CHECK_FALSE(publisher.producer.publish(topic_t, row_of("x"), slot(1), said));
+    REQUIRE(publisher.collect_reports(1));
+    const std::vector<Record> records = cluster.consume("t", 2);
+    REQUIRE(records.size() == 2);
+    CHECK(records[1].timestamp_ms == said.time_since_epoch().count());
+}
+
 TEST_CASE("a tombstone, an empty payload, an empty key and no key are four different things") {
     MockCluster cluster;
     cluster.create_topic("t", 1);

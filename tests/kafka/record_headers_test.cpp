@@ -158,4 +158,18 @@ TEST_CASE("a created_at beyond the years 1 to 9999 becomes the nearest one that 
     CHECK(format_timestamp(252455616000 * us_per_second) == "9999-12-31T23:59:59.999999Z");
 }
 
+TEST_CASE("times that follow each other are written whole, whether their second is the same or not") {
+    TimestampFormat format;
+    constexpr std::int64_t nine = 848566800 * us_per_second;
+    CHECK(format(nine + 123456) == "2026-11-21T09:00:00.123456Z");
+    CHECK(format(nine + 7) == "2026-11-21T09:00:00.000007Z");
+    CHECK(format(nine - 1) == "2026-11-21T08:59:59.999999Z");
+    CHECK(format(nine + us_per_second) == "2026-11-21T09:00:01.000000Z");
+    CHECK(format(nine + 2 * us_per_second) == "2026-11-21T09:00:02.000000Z");
+    CHECK(format(std::numeric_limits<std::int64_t>::min()) == "0001-01-01T00:00:00.000000Z");
+    CHECK(format(nine + 86400 * us_per_second) == "2026-11-22T09:00:00.000000Z");
+    CHECK(TimestampFormat()(-946684800 * us_per_second + 1) ==
+          "1970-01-01T00:00:00.000001Z");  // the epoch's own second
+}
+
 }  // namespace outbox
