@@ -51,7 +51,7 @@ def cpu_of(pid):
     try:
         fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it ended before its file was opened, or before it was read
         return 0.0
     return sum(map(int, fields[11:15])) / TICK + sum(cpu_of(child) for child in children)
 
