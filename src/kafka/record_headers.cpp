@@ -75,8 +75,8 @@ std::string_view TimestampFormat::operator()(std::int64_t postgres_us) {
     constexpr microseconds last = sys_days(year{10000} / January / 1) - epoch - microseconds(1);
     const auto at = epoch + std::clamp(microseconds(postgres_us), first, last);
     const auto second = floor<seconds>(at);
-    if (text_[0] == '\0' || second.time_since_epoch().count() != second_) {
-        second_ = second.time_since_epoch().count();
+    if (second != second_) {
+        second_ = second;
         const auto day = floor<days>(second);
         const year_month_day date(day);
         const hh_mm_ss time(second - day);

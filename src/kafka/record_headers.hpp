@@ -5,8 +5,10 @@
 #include <librdkafka/rdkafka.h>
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,7 +30,7 @@ public:
 private:
     // Rows that follow each other are of one second, mostly: then only its fraction is written.
     std::array<char, 27> text_{};
-    std::int64_t second_ = 0;  // of text_, if there is one
+    std::optional<std::chrono::sys_seconds> second_;  // of text_
 };
 
 class RecordHeaders {
