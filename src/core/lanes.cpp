@@ -45,7 +45,6 @@ void Lanes::released(LaneSet lanes) {
 void Lanes::hold_all() {
     trusted_until_.fill(never);
     owned_ = LaneSet::all();
-    restart();
 }
 
 void Lanes::lapse(Instant now, RowId low) {

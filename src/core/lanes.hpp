@@ -27,7 +27,8 @@ public:
     void renewed(Instant asked_at, LaneSet ours);
     void acquired(Instant asked_at, LaneSet lanes);
     void released(LaneSet lanes);
-    void hold_all();  // for ever: where rows are claimed, lanes mean nothing
+    // For ever, and none of them ever goes back: where rows are claimed, lanes mean nothing.
+    void hold_all();
 
     bool trusted(std::uint8_t lane, Instant now) const { return now < trusted_until_[lane]; }
     // Lanes whose trust has run out although the table may still name us: they go back to where they were.

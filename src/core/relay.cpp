@@ -202,7 +202,7 @@ void Relay::restart_if_recovered(Instant now) {
     if (!recovering_ || !session_open_ || window_.rows() > topics_.parked_in_flight()) return;
     recovering_ = false;
     mark_.reset();
-    fleet_.lanes.restart();
+    if (!claims_rows()) fleet_.lanes.restart();  // a claim begins at the mark, which was just put back
     reading_.restart(now);
 }
 

@@ -251,6 +251,34 @@ TEST_CASE("a topic that catches up waits for a row that somebody else has claime
     CHECK(world.drained_dry());
 }
 
+// A lane that goes back over its rows is read by itself, and what such a read brings would move no claim's mark.
+TEST_CASE("a topic that is tried while the session is lost keeps no lane from being claimed") {
+    RelayWorld world(settings());
+    world.start();
+    world.prove("orders");
+    world.broker_up = false;
+    const RowId row = world.insert({.topic = "denied"});
+    const auto until_it_is_sent = [&] {
+        for (int i = 0; i < 200 && world.in_flight.empty(); ++i) world.run_for(10ms);
+    };
+    until_it_is_sent();
+    world.fail_topic(FailureKind::topic, "denied");
+    until_it_is_sent();
+    REQUIRE(world.relay.topics().parked_in_flight() == 1);  // it is tried
+    world.lose_session();
+    world.open_session();
+    world.run_for(100ms);
+    world.fail_topic(FailureKind::topic, "denied");
+    CHECK(world.relay.lanes().current() == LaneSet::all());
+    world.broker_up = true;
+    const std::size_t claims = world.claims;
+    world.run_for(5s);  // sooner than a sweep
+    CHECK(std::count(world.persisted.begin(), world.persisted.end(), row) == 1);
+    CHECK(world.claims - claims < 200);
+    CHECK(world.problems() == "");
+    CHECK(world.drained_dry());
+}
+
 TEST_CASE("the mark stays below a row that is there, and follows when it is gone") {
     RelayWorld world(settings());
     world.start();
