@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdlib>
+#include <map>
 #include <random>
 #include <utility>
 
@@ -24,7 +25,7 @@ public:
     }
 
     void step() {
-        switch (below(14)) {
+        switch (below(15)) {
             case 0:
             case 1:
                 return write();
@@ -39,6 +40,8 @@ public:
                 if (sessions_.size() == 4 || below(3) == 0) return reconnect();
                 connect();
                 return;
+            case 7:
+                return claim();
             default:
                 return talk();
         }
@@ -46,6 +49,7 @@ public:
 
     void finish() {
         unlock();
+        while (!claims_.empty()) end_claim(claims_.begin()->first);
         const auto session = sessions_.empty() ? connect() : sessions_.front();
         for (const Action& action : std::vector<Action>{everything(), Probe{}, ReadControl{}, ReadBlockedKeys{}}) {
             both([&](Database& database) { database.send(session, action); });
@@ -86,6 +90,7 @@ private:
         const auto place = sessions_.begin() + below(static_cast<int>(sessions_.size()));
         say("cut " + std::to_string(*place));
         both([&](Database& database) { database.cut(*place); });
+        claims_.erase(*place);
         sessions_.erase(place);
         connect();
     }
@@ -156,7 +161,8 @@ private:
 
     void talk() {
         if (below(3) == 0) unlock();
-        const auto session = sessions_[static_cast<std::size_t>(below(static_cast<int>(sessions_.size())))];
+        const auto session = some_session();
+        if (claims_.contains(session)) return end_claim(session);
         const int statements = 1 + below(3);
         for (int i = 0; i < statements; ++i) {
             const Action action = some_action();
@@ -166,16 +172,44 @@ private:
         for (int i = 0; i < statements; ++i) compare(session);
     }
 
-    void compare(Database::Session session) {
-        const std::string model = model_.receive(session).text();
+    void claim() {
+        const auto session = some_session();
+        if (claims_.contains(session)) return;
+        ReadRows read = some_read();
+        read.noted = false;
+        read.claim = true;
+        say("session " + std::to_string(session) + " claims");
+        both([&](Database& database) { database.send(session, read); });
+        auto& rows = claims_[session];
+        for (const std::int64_t id : compare(session).ids())
+            if (below(2) == 0) rows.push_back(RowId{id});
+    }
+
+    void end_claim(Database::Session session) {
+        const std::vector<RowId> ids = std::move(claims_.extract(session).mapped());
+        DeleteRows rows{ids, {}};
+        rows.ends_claim = true;
+        const Action end = ids.empty() ? Action(EndClaim{}) : Action(rows);
+        say("session " + std::to_string(session) + " ends its claim");
+        both([&](Database& database) { database.send(session, end); });
+        compare(session);
+    }
+
+    Reply compare(Database::Session session) {
+        Reply reply = model_.receive(session);
+        const std::string model = reply.text();
         const std::string server = server_.receive(session).text();
         CAPTURE(steps_);
         REQUIRE(model == server);
         say(model);
+        return reply;
     }
 
+    Database::Session some_session() {
+        return sessions_[static_cast<std::size_t>(below(static_cast<int>(sessions_.size())))];
+    }
     Action some_action();
-    Action some_read();
+    ReadRows some_read();
     Action some_deletion();
     RowId some_id() { return RowId{below(static_cast<int>(last_id_) + 3)}; }
     EventId some_event() {
@@ -186,6 +220,7 @@ private:
     ModelDatabase model_;
     ServerDatabase server_;
     std::vector<Database::Session> sessions_;
+    std::map<Database::Session, std::vector<RowId>> claims_;  // open, with what their ends will delete
     std::vector<Database::Writer> writers_;
     std::vector<Database::Writer> prepared_;
     LaneSet locked_;
@@ -204,7 +239,7 @@ Action Differential::some_action() {
         case 0:
         case 1:
             if (!locked_.empty()) return AcquireLanes{};
-            return RenewLeases{static_cast<std::uint32_t>(below(100)), below(5)};
+            return RenewLeases{static_cast<std::uint32_t>(below(100)), below(5), kind == 0};
         case 2:
         case 3:
             return AcquireLanes{};
@@ -231,7 +266,7 @@ Action Differential::some_action() {
     }
 }
 
-Action Differential::some_read() {
+ReadRows Differential::some_read() {
     ReadRows read = everything();
     read.after = below(2) == 0 ? RowId{} : some_id();
     if (below(3) == 0) read.upto = some_id();
@@ -277,7 +312,9 @@ Action Differential::some_deletion() {
                                   ? some_event()
                                   : sim::PostgresModel::event_id(static_cast<std::uint64_t>(ids_.back().value)));
     }
-    return DeleteRows{ids_, events_};
+    DeleteRows rows{ids_, events_};
+    rows.skip_locked = below(2) == 0;
+    return rows;
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ std::string Reply::text() const {
             << unsigned{row.event_id[15]} << " topic " << static_cast<std::uint32_t>(row.topic) << " hash "
             << row.key_hash << " bytes " << row.bytes << " lane " << unsigned{row.lane}
             << (row.payload_withheld ? " withheld" : "");
+    if (lowest != no_row) out << " lowest " << lowest.value;
     out << " high " << high.value << " holding";
     for (const std::size_t writer : holding) out << ' ' << writer;
     out << " deleted " << deleted << " revision " << control.revision << (control.paused ? " paused" : "") << " rate "

@@ -21,6 +21,7 @@ struct Reply {
     std::uint32_t rank = 0;
     Instant asked_at{};
     std::vector<RowHead> heads{};
+    RowId lowest = no_row;  // of a claim
     RowId high{};
     std::vector<Holder> holders{};
     std::vector<std::size_t> holding{};  // the same as writers, sorted
@@ -56,7 +57,7 @@ Reply reply_of(const Event& event) {
             [&](const LanesAcquired& it) { reply = {.what = "acquired", .lanes = it.lanes, .asked_at = it.asked_at}; },
             [&](const LanesReleased& it) { reply = {.what = "released", .lanes = it.lanes}; },
             [&](const RowsRead& it) {
-                reply = {.what = "rows", .heads = {it.rows.begin(), it.rows.end()}};
+                reply = {.what = "rows", .heads = {it.rows.begin(), it.rows.end()}, .lowest = it.lowest};
             },
             [&](const ProbeAnswered& it) {
                 reply = {.what = "probe", .high = it.high, .holders = {it.holders.begin(), it.holders.end()}};

@@ -10,6 +10,7 @@ namespace outbox::sim {
 
 struct Coverage {
     std::uint64_t seeds = 0;
+    std::uint64_t claiming = 0;  // seeds in which rows are claimed, not leased by lanes
     std::uint64_t virtual_seconds = 0;
     std::uint64_t steps = 0;
     std::uint64_t turns = 0;  // of workers
@@ -33,6 +34,7 @@ struct Coverage {
 
 inline void Coverage::add(const Coverage& other) {
     seeds += other.seeds;
+    claiming += other.claiming;
     virtual_seconds += other.virtual_seconds;
     steps += other.steps;
     turns += other.turns;

@@ -60,7 +60,7 @@ void Ledger::persisted(std::uint64_t event, std::uint32_t topic) {
         return;
     }
     ++firsts_;
-    if (past.key < 0 || past.state == State::lost_by_failover) return;
+    if (!ordered_ || past.key < 0 || past.state == State::lost_by_failover) return;
     const std::pair place(one.timeline, past.row);
     auto& last = last_[{topic, past.long_key ? ~past.key : past.key}];  // another key, as its text is another
     if (place < last && one.overtaken)

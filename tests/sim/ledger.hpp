@@ -29,6 +29,7 @@ public:
     }
     void may_be_overtaken(std::uint64_t event) { at(event).overtaken = overtaking_possible_; }
     void set_overtaking_possible(bool possible) { overtaking_possible_ = possible; }
+    void set_ordered(bool ordered) { ordered_ = ordered; }  // false: rows are claimed, and keep no order
     void deleted(std::uint64_t event);
     void buried(std::uint64_t event, const std::string& code);
     void before_failover();
@@ -73,6 +74,7 @@ private:
     std::uint64_t duplicates_ = 0;
     std::uint64_t overtaken_ = 0;
     bool overtaking_possible_ = true;
+    bool ordered_ = true;
     std::uint64_t excuses_ = 0;
 };
 

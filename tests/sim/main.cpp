@@ -55,6 +55,7 @@ void report(const Coverage& all, double seconds) {
     std::cout << std::fixed << std::setprecision(0) << static_cast<double>(all.seeds) / seconds << " seeds/s, "
               << static_cast<double>(all.virtual_seconds) / seconds << " simulated seconds per second\n";
     line("seeds", all.seeds);
+    line("seeds that claim", all.claiming);
     line("simulated seconds", all.virtual_seconds);
     line("events committed", all.committed);
     line("rolled back", all.rolled_back);

@@ -13,6 +13,7 @@ namespace outbox::sim {
 
 struct FleetLeft {};
 struct NoteTaken {};
+struct ClaimEnded {};
 
 // The spans of `event` point into the vectors beside it, and stay valid when the answer is moved.
 struct PostgresAnswer {
@@ -25,7 +26,7 @@ struct PostgresAnswer {
 
     std::variant<SessionOpened, LeasesRenewed, LanesAcquired, LanesReleased, FleetLeft, RowsRead, ProbeAnswered,
                  RowsDeleted, RowsMissed, DeleteRefused, RowsBuried, BurialRefused, ControlRead, BlockedKeysRead,
-                 CrashesRead, NoteTaken>
+                 CrashesRead, NoteTaken, ClaimEnded>
         event;
     std::vector<RowHead> heads{};
     std::vector<MessageRow> rows{};  // what `heads` are the heads of: by these the broker gets them

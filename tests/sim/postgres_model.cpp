@@ -52,6 +52,19 @@ std::uint8_t PostgresModel::lane_of(const NewRow& row, RowId id) const {
     return static_cast<std::uint8_t>(key % lane_count);
 }
 
+// ---- time ------------------------------------------------------------------------------------------------------
+
+// idle_in_transaction_session_timeout, as the session sets it.
+void PostgresModel::at(Instant true_now) {
+    true_now_ = true_now;
+    for (auto claim = claims_.begin(); claim != claims_.end();) {
+        const SessionId id = *claim++;
+        const Session& session = sessions_[id];
+        const Duration patience = std::min<Duration>(session.worker.lease_ttl, std::chrono::seconds(30));
+        if (session.commands.empty() && true_now >= session.idle_since + patience) cut(id);
+    }
+}
+
 // ---- sessions --------------------------------------------------------------------------------------------------
 
 SessionId PostgresModel::connect(const WorkerName& worker) {
@@ -60,11 +73,13 @@ SessionId PostgresModel::connect(const WorkerName& worker) {
     return static_cast<SessionId>(sessions_.size() - 1);
 }
 
-void PostgresModel::cut(SessionId id, std::size_t reached) {
+void PostgresModel::cut(SessionId id, std::size_t reached, bool noticed) {
     Session& session = sessions_.at(id);
     session.connected = false;
+    session.noticed = noticed;
     session.answers.clear();
     while (session.commands.size() > reached) session.commands.pop_back();
+    if (noticed && session.commands.empty()) end_claim(id);
 }
 
 void PostgresModel::send(SessionId id, const Action& action, const Topics& topics, Instant now) {
@@ -72,10 +87,9 @@ void PostgresModel::send(SessionId id, const Action& action, const Topics& topic
     if (!session.connected) return violation("a statement was sent without a session");
     Command command{.action = Open{}, .sent_at = now};
     std::visit(Overloaded{[&](const Publish&) { violation("records were sent to the database"); },
-                          // claim = "rows" is not modelled yet.
-                          [&](const EndClaim&) { violation("a claim ended that was never made"); },
                           [&](const auto& other) { command.action = other; }},
                action);
+    watch_claims(id, action);
     if (std::holds_alternative<Open>(command.action)) return;
     if (const auto* read = std::get_if<ReadRows>(&action)) {
         command.known.assign(read->known.begin(), read->known.end());
@@ -94,10 +108,42 @@ void PostgresModel::send(SessionId id, const Action& action, const Topics& topic
     session.commands.push_back(std::move(command));
 }
 
-bool PostgresModel::waits(const WorkerName& worker, const Command& command) const {
+// Whatever is said between a claim and its end would become part of the claim's transaction.
+void PostgresModel::watch_claims(SessionId id, const Action& action) {
+    bool& claim_sent = sessions_[id].claim_sent;
+    const auto* const rows = std::get_if<DeleteRows>(&action);
+    const bool ends = std::holds_alternative<EndClaim>(action) || (rows != nullptr && rows->ends_claim);
+    if (ends != claim_sent) violation(ends ? "a claim ended that was never made" : "a statement inside a claim");
+    const auto* const read = std::get_if<ReadRows>(&action);
+    claim_sent = read != nullptr && read->claim;
+}
+
+// For a row that somebody else has claimed, where the statement would delete it.
+bool PostgresModel::waits_for_rows(SessionId session, const Command& command) const {
+    const auto claimed = [&](RowId id, const EventId& event) -> const MessageRow* {
+        const MessageRow* const row = find(id);
+        if (row == nullptr || !row->claimed_by || row->claimed_by == session) return nullptr;
+        return event == EventId{} || event == event_id(row->event) ? row : nullptr;
+    };
+    if (const auto* const burial = std::get_if<BuryRow>(&command.action)) {
+        const MessageRow* const row = claimed(burial->id, burial->event_id);
+        return row != nullptr && (!burial->block_key || row->key < 0 || row->long_key);
+    }
+    const bool guarded = !command.event_ids.empty();
+    if (guarded && std::get<DeleteRows>(command.action).skip_locked) return false;
+    for (std::size_t i = 0; i < command.ids.size(); ++i) {
+        if (guarded && i >= command.event_ids.size()) break;
+        const MessageRow* const row = claimed(command.ids[i], guarded ? command.event_ids[i] : EventId{});
+        if (row != nullptr && (command.places.empty() || row->place == command.places[i])) return true;
+    }
+    return false;
+}
+
+bool PostgresModel::waits(SessionId session, const Command& command) const {
+    const WorkerName& worker = sessions_[session].worker;
     const bool deletes =
         std::holds_alternative<DeleteRows>(command.action) || std::holds_alternative<BuryRow>(command.action);
-    if (deletes) return messages_locked_;
+    if (deletes) return messages_locked_ || waits_for_rows(session, command);
     const auto* const release = std::get_if<ReleaseLanes>(&command.action);
     if (release == nullptr && !std::holds_alternative<RenewLeases>(command.action)) return false;
     for (std::uint8_t lane = 0; lane < lane_count; ++lane)
@@ -109,14 +155,22 @@ bool PostgresModel::waits(const WorkerName& worker, const Command& command) cons
 
 bool PostgresModel::execute(SessionId id) {
     Session& session = sessions_.at(id);
-    if (session.commands.empty() || waits(session.worker, session.commands.front())) return false;
+    if (session.commands.empty() || waits(id, session.commands.front())) return false;
     Command& command = session.commands.front();
     if (!command.first_half && std::holds_alternative<Probe>(command.action)) {
         command.first_half.emplace().event = ProbeAnswered{RowId{last_id_}, {}};
         return true;
     }
+    const auto* const read = std::get_if<ReadRows>(&command.action);
+    if (!command.first_half && read != nullptr && read->claim) {
+        command.first_half = lowest_claimable(command, *read);
+        claims_.insert(id);
+        return true;
+    }
     Answer answer = run(id, command);
     session.commands.pop_front();
+    session.idle_since = true_now_;
+    if (session.noticed && session.commands.empty()) end_claim(id);
     if (std::exchange(failed_, false))
         cut(id, session.commands.size());
     else if (session.connected)
@@ -129,6 +183,8 @@ bool PostgresModel::refuse(SessionId id) {
     if (session.commands.empty()) return session.connected;
     const Command command = std::move(session.commands.front());
     session.commands.pop_front();
+    const auto* const rows = std::get_if<DeleteRows>(&command.action);
+    if (rows != nullptr && rows->ends_claim) end_claim(id);  // its COMMIT rolls back
     if (!session.connected) return false;
     Answer answer;
     if (std::holds_alternative<DeleteRows>(command.action)) {
@@ -161,7 +217,14 @@ PostgresModel::Answer PostgresModel::run(SessionId session, Command& command) {
                                      leave(worker);
                                      return nothing_to_tell(FleetLeft{});
                                  },
-                                 [&](const ReadRows& action) { return read(worker, command, action); },
+                                 [&](const ReadRows& action) {
+                                     return action.claim ? claim(session, command, action)
+                                                         : read(worker, command, action);
+                                 },
+                                 [&](const EndClaim&) {
+                                     end_claim(session);
+                                     return nothing_to_tell(ClaimEnded{});
+                                 },
                                  [&](const Probe&) { return probe_holders(std::move(*command.first_half)); },
                                  [&](const DeleteRows&) { return remove(session, command); },
                                  [&](const BuryRow& action) {

@@ -5,8 +5,10 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -26,7 +28,7 @@ public:
     explicit PostgresModel(std::vector<std::string> topics = {"orders"});
 
     // ---- time: true time, and the database's clock, which may be stepped against it ----
-    void at(Instant true_now) { true_now_ = true_now; }
+    void at(Instant true_now);  // ends sessions that have been idle in a transaction for too long
     Instant true_now() const { return true_now_; }
     void step_clock(Duration by) { clock_offset_ += by; }
     std::int64_t clock_us() const;  // microseconds since 2000-01-01
@@ -34,12 +36,13 @@ public:
     // ---- sessions ----
     SessionId connect(const WorkerName& worker);  // the first answer is SessionOpened
     // The relay loses the session. Of what it sent and was not executed yet, the first `reached` statements are with
-    // the server already, which does not know: they may still be executed, and nobody will get their answers.
-    void cut(SessionId session, std::size_t reached = 0);
+    // the server already, which does not know: they may still be executed, and nobody will get their answers. `noticed`:
+    // after these the server knows, and rolls back what is open; otherwise it waits for the rest of a transaction.
+    void cut(SessionId session, std::size_t reached = 0, bool noticed = true);
     bool connected(SessionId session) const { return sessions_.at(session).connected; }
     void send(SessionId session, const Action& action, const Topics& topics, Instant now);
-    // The oldest statement takes effect. False: there is none, or it waits for a lock. Probe is two statements,
-    // executed one at a time.
+    // The oldest statement takes effect. False: there is none, or it waits for a lock. Probe is two statements, and so
+    // is a claim, executed one at a time.
     bool execute(SessionId session);
     // The oldest statement is cancelled (a time-out, a deadlock). False: that ended the session, as the relay only
     // tries deletes and burials again.
@@ -95,6 +98,8 @@ public:
     // By MessageRow::event; the first is nobody's.
     const std::vector<EventHistory>& history() const { return history_; }
     const std::vector<OwnerChange>& owner_changes() const { return owner_changes_; }
+    // A claim ended, or was rolled back, and this event's row is still there: others may claim it.
+    std::function<void(std::uint64_t event)> unlocked = [](std::uint64_t) {};
     std::uint64_t commits() const { return commits_; }
     std::uint64_t rows_examined() const { return rows_examined_; }
     // What no correct relay asks of a database.
@@ -112,7 +117,7 @@ private:
     struct Open {};
     struct Command {
         std::variant<Open, RenewLeases, AcquireLanes, ReleaseLanes, LeaveFleet, ReadRows, Probe, DeleteRows, BuryRow,
-                     ReadControl, ReadBlockedKeys, ReadCrashes, WithdrawNote, ForgetCrashes>
+                     EndClaim, ReadControl, ReadBlockedKeys, ReadCrashes, WithdrawNote, ForgetCrashes>
             action;
         Instant sent_at{};
         std::vector<RowId> ids{};
@@ -128,6 +133,9 @@ private:
     struct Session {
         WorkerName worker;
         bool connected = true;
+        bool noticed = false;     // the server knows that it is cut
+        bool claim_sent = false;  // and its end was not
+        Instant idle_since{};
         std::deque<Command> commands{};
         std::deque<Answer> answers{};
     };
@@ -156,7 +164,9 @@ private:
         std::int64_t highest_id = 0;
     };
 
-    bool waits(const WorkerName& worker, const Command& command) const;
+    bool waits(SessionId session, const Command& command) const;
+    bool waits_for_rows(SessionId session, const Command& command) const;
+    void watch_claims(SessionId session, const Action& action);
     Answer run(SessionId session, Command& command);
     Answer renew(const WorkerName& worker, const RenewLeases& action, Instant sent_at);
     Answer acquire(const WorkerName& worker, Instant sent_at);
@@ -164,6 +174,10 @@ private:
     void leave(const WorkerName& worker);
     Answer read(const WorkerName& worker, const Command& command, const ReadRows& action);
     bool wanted(const MessageRow& row, const Command& command, const ReadRows& action);
+    Answer lowest_claimable(const Command& command, const ReadRows& action) const;
+    Answer claim(SessionId session, Command& command, const ReadRows& action);
+    bool claimable(const MessageRow& row, const Command& command, const ReadRows& action) const;
+    void end_claim(SessionId session);
     void complete(RowHead& head, const MessageRow& row, Topics& topics) const;
     std::uint64_t dead_between(RowId after, RowId upto) const;
     Answer probe_holders(Answer answer) const;
@@ -220,6 +234,7 @@ private:
     std::uint64_t step_ = 0;  // orders deaths and snapshots
 
     std::deque<Session> sessions_;
+    std::set<SessionId> claims_;  // the sessions in a transaction
     std::deque<Undo> undo_;
     std::vector<EventHistory> history_;
     std::vector<OwnerChange> owner_changes_;

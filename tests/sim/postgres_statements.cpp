@@ -75,15 +75,16 @@ PostgresModel::Answer PostgresModel::renew(const WorkerName& worker, const Renew
     row->seen_at_us = now;
     row->in_flight_rows = action.in_flight_rows;
     row->control_revision = action.control_revision;
-    LaneSet ours;
+    LaneSet lanes;  // ours; of a worker that leases nothing: anybody's
     for (std::uint8_t lane = 0; lane < lane_count; ++lane) {
-        if (fleet_.lanes[lane].owner != worker.id) continue;
-        fleet_.lanes[lane].expires_at_us = now + us(worker.lease_ttl);
-        ours.add(lane);
+        LaneRow& lease = fleet_.lanes[lane];
+        if (action.leases ? lease.owner != worker.id : !lease.owner || lease.expires_at_us <= now) continue;
+        if (action.leases) lease.expires_at_us = now + us(worker.lease_ttl);
+        lanes.add(lane);
     }
     mend_times_ahead(worker);
     Answer answer;
-    answer.event = LeasesRenewed{sent_at, ours, living, rank};
+    answer.event = LeasesRenewed{sent_at, lanes, living, rank};
     answer.database_now_us = now;
     return answer;
 }
@@ -192,6 +193,55 @@ PostgresModel::Answer PostgresModel::read(const WorkerName& worker, const Comman
     return answer;
 }
 
+// ---- claiming --------------------------------------------------------------------------------------------------
+
+bool PostgresModel::claimable(const MessageRow& row, const Command& command, const ReadRows& action) const {
+    return row.writer == 0 && row.id > action.after && row.id <= action.upto &&
+           std::find(command.without.begin(), command.without.end(), row.topic) == command.without.end() &&
+           (!command.topic || row.topic == *command.topic) && !is_blocked(row, command.without_keys_of);
+}
+
+PostgresModel::Answer PostgresModel::lowest_claimable(const Command& command, const ReadRows& action) const {
+    const auto found = std::find_if(messages_.begin(), messages_.end(),
+                                    [&](const MessageRow& row) { return claimable(row, command, action); });
+    Answer answer;
+    answer.event = RowsRead{.rows = {}, .lowest = found == messages_.end() ? no_row : found->id};
+    return answer;
+}
+
+PostgresModel::Answer PostgresModel::claim(SessionId session, Command& command, const ReadRows& action) {
+    Answer answer = *std::move(command.first_half);
+    answer.payload_bytes_max_ = std::min(action.payload_bytes_max, std::uint32_t{INT32_MAX});
+    RowId stopped_at = action.upto;
+    for (MessageRow& row : messages_) {
+        if (answer.rows.size() == action.limit) break;
+        if (!claimable(row, command, action)) continue;
+        ++answer.examined;
+        const Bit known = known_bit(command.known, action.known_base, row.id);
+        if (known == Bit::error) {
+            violation("a claim names known rows from above the first one it asks for");
+            failed_ = true;
+        }
+        if (known != Bit::clear || row.claimed_by) continue;
+        row.claimed_by = session;
+        answer.rows.push_back(row);
+        stopped_at = row.id;
+    }
+    if (answer.rows.size() < action.limit) stopped_at = action.upto;
+    answer.examined += dead_between(action.after, stopped_at);
+    rows_examined_ += answer.examined;
+    return answer;
+}
+
+void PostgresModel::end_claim(SessionId session) {
+    if (claims_.erase(session) == 0) return;
+    for (MessageRow& row : messages_) {
+        if (row.claimed_by != session) continue;
+        row.claimed_by.reset();
+        unlocked(row.event);
+    }
+}
+
 std::uint64_t PostgresModel::dead_between(RowId after, RowId upto) const {
     const auto above = [](RowId id, const Dead& dead) { return id.value < dead.id; };
     const auto from = std::upper_bound(dead_.begin(), dead_.end(), after, above);
@@ -224,12 +274,16 @@ PostgresModel::Answer PostgresModel::remove(SessionId session, const Command& co
     constexpr WriterId doomed = UINT64_MAX;
     Undo& undo = log(Undo::Kind::statement);
     const bool guarded = !command.event_ids.empty();
+    const bool ends_claim = std::get<DeleteRows>(command.action).ends_claim;
     for (std::size_t i = 0; i < command.ids.size(); ++i) {
         if (guarded && i >= command.event_ids.size()) break;
         MessageRow* const row = committed(command.ids[i], EventId{});
         if (row == nullptr || (guarded && event_id(row->event) != command.event_ids[i])) continue;
+        if (row->claimed_by && row->claimed_by != session) continue;  // skip_locked, or it would have waited
+        if (ends_claim && row->claimed_by != session) violation("a claim deletes a row that it has not locked");
         if (!command.places.empty() && row->place != command.places[i]) continue;
         undo.removed.push_back(*row);
+        undo.removed.back().claimed_by.reset();
         gone(*row, EventHistory::State::deleted, session);
         row->writer = doomed;
     }
@@ -238,6 +292,7 @@ PostgresModel::Answer PostgresModel::remove(SessionId session, const Command& co
     answer.event = RowsDeleted{};
     if (!command.places.empty() && undo.removed.size() < command.ids.size()) answer.event = RowsMissed{};
     answer.deleted = undo.removed.size();
+    if (ends_claim) end_claim(session);
     return answer;
 }
 

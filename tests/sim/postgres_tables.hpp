@@ -39,6 +39,7 @@ struct MessageRow {
     std::uint8_t lane = 0;
     bool long_key = false;
     std::uint64_t place = 1;  // where it lies: another number after a rewrite of the table
+    std::optional<SessionId> claimed_by{};  // whose open claim has locked it
 };
 
 inline constexpr std::int64_t long_ago_us = INT64_MIN;  // '-infinity'

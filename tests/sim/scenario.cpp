@@ -208,6 +208,11 @@ Scenario scenario_of(std::uint64_t seed) {
     plan_topics(scenario, random);
     plan_writers(scenario, random);
     plan_faults(scenario, random);
+    // Of its own randomness: what else a seed plans is the same in either mode.
+    if (Random(~seed ^ 0xc1a1).percent(10)) {
+        scenario.options.relay.claim = ClaimMode::rows;
+        scenario.options.poison.policy = PoisonPolicy::dead_letter;  // the other one is refused with claims
+    }
     return scenario;
 }
 

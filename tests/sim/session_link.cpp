@@ -41,6 +41,7 @@ void SessionLink::connect() {
 void SessionLink::send(const Action& action, const Topics& topics, Instant now) {
     if (cut_) return;  // into the void
     postgres_.at(schedule_.now());
+    if (!postgres_.connected(*session_)) return cut({});
     postgres_.send(*session_, action, topics, now);
     Sent sent;
     if (const auto* rows = std::get_if<DeleteRows>(&action)) {
@@ -48,6 +49,7 @@ void SessionLink::send(const Action& action, const Topics& topics, Instant now) 
         sent.refusable = true;
     }
     if (std::holds_alternative<BuryRow>(action)) sent.refusable = true;
+    if (const auto* read = std::get_if<ReadRows>(&action)) sent.claims = read->claim;
     sent_.push_back(std::move(sent));
     serve_in(trip());
 }
@@ -75,7 +77,11 @@ void SessionLink::serve() {
     }
     account(before);
     weather_.executed(*session_);
-    if (postgres_.waiting(*session_) < waiting) sent_.pop_front();
+    if (postgres_.waiting(*session_) < waiting) {
+        if (sent_.front().claims)
+            schedule_.in(worker_.lease_ttl + 1ms, [self = shared_from_this()] { self->look_whether_it_lives(); });
+        sent_.pop_front();
+    }
     if (postgres_.answers(*session_) > answers) {
         last_arrival_ = std::max(last_arrival_ + 1ns, schedule_.now() + trip());
         schedule_.at(last_arrival_, [self = shared_from_this()] {
@@ -85,6 +91,12 @@ void SessionLink::serve() {
         });
     }
     if (!sent_.empty()) serve_in(random_.latency(weather_.fastest / 4, weather_.slowest / 4));
+}
+
+// The server ends a session that is idle in a transaction for too long.
+void SessionLink::look_whether_it_lives() {
+    postgres_.at(schedule_.now());
+    if (!cut_ && !postgres_.connected(*session_)) cut({});
 }
 
 void SessionLink::account(const std::vector<std::pair<RowId, std::uint64_t>>& before) {
@@ -111,7 +123,7 @@ void SessionLink::cut(Duration unnoticed_for) {
     arrived_ = 0;
     if (session_) {
         const std::size_t reached = random_.below(sent_.size() + 1);
-        postgres_.cut(*session_, reached);
+        postgres_.cut(*session_, reached, unnoticed_for == Duration::zero());
         sent_.resize(reached);
         if (!serving_ && !sent_.empty()) serve_in(trip());
     }

@@ -46,11 +46,13 @@ private:
     struct Sent {
         std::vector<RowId> ids;
         bool refusable = false;
+        bool claims = false;
     };
 
     Duration trip();
     void serve_in(Duration delay);
     void serve();
+    void look_whether_it_lives();
     void account(const std::vector<std::pair<RowId, std::uint64_t>>& before);
 
     PostgresModel& postgres_;

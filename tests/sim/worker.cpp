@@ -142,7 +142,7 @@ std::optional<PostgresModel::Answer> Worker::next_answer() {
     auto answer = link_->take_answer(relay_.topics());
     if (!answer) return answer;
     if (std::holds_alternative<RowsRead>(answer->event)) gate_.read_answered();
-    if (!std::holds_alternative<SessionOpened>(answer->event)) return answer;
+    if (relay_.claims_rows() || !std::holds_alternative<SessionOpened>(answer->event)) return answer;
     opened_ = std::move(answer);
     deletes_link_ = connect();
     return std::nullopt;
@@ -151,7 +151,7 @@ std::optional<PostgresModel::Answer> Worker::next_answer() {
 void Worker::take(PostgresModel::Answer& answer, Instant now) {
     ++done_;
     ask_limits(now);
-    std::visit(Overloaded{[&](const FleetLeft&) { left_ = true; }, [](const NoteTaken&) {},
+    std::visit(Overloaded{[&](const FleetLeft&) { left_ = true; }, [](const NoteTaken&) {}, [](const ClaimEnded&) {},
                           [&](const SessionOpened& event) {
                               session_ready_ = true;
                               trace("has a session");
@@ -205,7 +205,7 @@ void Worker::act(Instant now) {
         }
         trace(*action);
         if (const auto* const read = std::get_if<ReadRows>(&*action)) gate_.read_sent(read->after);
-        const auto* const rows = std::get_if<DeleteRows>(&*action);
+        const auto* const rows = deletes_link_ ? std::get_if<DeleteRows>(&*action) : nullptr;
         if (rows != nullptr) gate_.delete_sent(*std::max_element(rows->ids.begin(), rows->ids.end()));
         (rows != nullptr ? deletes_link_ : link_)->send(*action, std::as_const(relay_).topics(), now);
     }
@@ -262,14 +262,27 @@ std::optional<Failure> Worker::publish(const Admission& admission, Instant) {
 
 void Worker::published(std::uint64_t event, const Window::Entry& row) {
     if (!events_in_flight_.insert(event).second) world_.ledger.violation("published while it was in flight");
-    const LaneRow& lease = world_.postgres.fleet().lanes[row.lane];
     world_.postgres.at(world_.schedule.now());
+    if (relay_.claims_rows()) {
+        // A claim that ended with its session may be somebody else's by now.
+        if (!link_ || !link_->open() || !world_.postgres.connected(link_->id()))
+            world_.ledger.may_come_again(event);
+        else if (!has_claimed(event, row.id))
+            world_.ledger.violation("published without a claim: row " + std::to_string(row.id.value));
+        return;
+    }
+    const LaneRow& lease = world_.postgres.fleet().lanes[row.lane];
     if (lease.owner == name_.id && lease.expires_at_us > world_.postgres.clock_us()) return;
     if (world_.schedule.now() < world_.leases_unsure_until)
         world_.ledger.may_come_again(event);
     else
         world_.ledger.violation("published without a lease: row " + std::to_string(row.id.value) + ", lane " +
                                 std::to_string(row.lane));
+}
+
+bool Worker::has_claimed(std::uint64_t event, RowId id) const {
+    const MessageRow* const row = world_.postgres.find(id);
+    return row != nullptr && row->event == event && row->claimed_by == link_->id();
 }
 
 void Worker::excuse(LaneSet lanes) {

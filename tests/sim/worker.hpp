@@ -84,6 +84,9 @@ public:
     // The rows it holds of these lanes may get into the log once more: somebody else will send them, too.
     void excuse(LaneSet lanes);
     std::uint32_t held_of(std::uint8_t lane) const { return relay_.window().held_of(lane); }
+    bool holds(std::uint64_t event) const {
+        return events_in_flight_.contains(event) || acknowledged_.contains(event);
+    }
 
 private:
     void turn_at(Instant when);
@@ -114,6 +117,7 @@ private:
     void carry_out(const Publish& publish, Instant now);
     std::optional<Failure> publish(const Admission& row, Instant now);
     void published(std::uint64_t event, const Window::Entry& row);
+    bool has_claimed(std::uint64_t event, RowId id) const;
     void step_drain(Instant now);
     void end();
     Instant next_turn(Instant now) const;

@@ -56,6 +56,8 @@ World::World(const Scenario& scenario, std::ostream* trace)
         one.batch_bytes_max = topic.batch_bytes_max;
         one.compacted = topic.compacted;
     }
+    postgres_.unlocked = [this](std::uint64_t event) { let_go(event); };
+    ledger_.set_ordered(!claims_rows());
     ledger_.set_overtaking_possible(overtaking_possible(scenario));
     ledger_.on_violation = [this](const std::string& what) { this->trace("VIOLATION: " + what); };
     cluster_.persisted = [this](const Record& record, std::uint32_t topic) {

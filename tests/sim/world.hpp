@@ -95,6 +95,8 @@ private:
     bool lanes_are_owned() const;
     void expect_quiet();
     std::string what_waits() const;
+    bool claims_rows() const { return scenario_.options.relay.claim == ClaimMode::rows; }
+    void let_go(std::uint64_t event);
     Coverage coverage() const;
 
     const Scenario scenario_;

@@ -51,6 +51,14 @@ void World::look_at_owners_taken_back() {
     for (Worker* const worker : living()) worker->excuse(changed);
 }
 
+// A claim that ends with a row that was sent already, and is still there: another may claim it and send it as well.
+void World::let_go(std::uint64_t event) {
+    const auto workers = living();
+    const auto holds = [&](const Worker* one) { return one->holds(event); };
+    if (ledger_.is_persisted(event) || std::any_of(workers.begin(), workers.end(), holds))
+        ledger_.may_come_again(event);
+}
+
 void World::trace_owners(std::size_t first) {
     const auto& changes = postgres_.owner_changes();
     std::string lanes;
@@ -111,8 +119,9 @@ void World::expect_rest() {
     if (!shares_are_even()) ledger_.violation("the lanes are not shared evenly within 45 s of calm");
 }
 
-// By a living worker, or on its way from one to another.
+// By a living worker, or on its way from one to another. Whoever claims rows owns none.
 bool World::lanes_are_owned() const {
+    if (claims_rows()) return true;
     const std::vector<Worker*> workers = living();
     for (std::uint8_t lane = 0; lane < lane_count; ++lane) {
         const auto& owner = postgres_.fleet().lanes[lane].owner;
@@ -126,6 +135,7 @@ bool World::lanes_are_owned() const {
 
 // Every lane is owned by a living worker, and none owns two more than another.
 bool World::shares_are_even() const {
+    if (claims_rows()) return true;
     std::map<EventId, std::size_t> shares;
     for (const Worker* const worker : living()) shares[worker->name().id] = 0;
     for (const LaneRow& lane : postgres_.fleet().lanes) {
@@ -172,6 +182,7 @@ std::string World::what_waits() const {
 Coverage World::coverage() const {
     Coverage all;
     all.seeds = 1;
+    all.claiming = claims_rows() ? 1 : 0;
     all.virtual_seconds = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::seconds>(schedule_.now().time_since_epoch()).count() - 1000);
     all.steps = schedule_.steps();
