@@ -91,6 +91,7 @@ public:
     virtual void resume(std::string_view topic) = 0;
     virtual void set_rate(std::optional<std::uint64_t> rows_per_second) = 0;
     virtual void unblock(std::string_view topic, std::int32_t key) = 0;
+    virtual void requeue() = 0;                   // all dead letters, in the order they arrived
     virtual void open_reader() = 0;               // a snapshot that is held from now on
     virtual void lock_messages(bool locked) = 0;  // deletes wait, and their session has little patience
     virtual void lock_lanes(LaneSet lanes) = 0;   // none: no longer

@@ -106,6 +106,27 @@ TEST_CASE("conformance: a buried row is a dead letter, once") {
     CHECK(database->dead_letters() == Ids{2});
 }
 
+TEST_CASE("conformance: a requeued event has an id of its own, and may be buried and requeued again") {
+    const auto database = with_rows(4);
+    const auto session = database->connect(1);
+    const EventId events[] = {database->event_of(RowId{3}), database->event_of(RowId{1})};
+    std::int64_t ids[] = {3, 1};
+    for (int round = 0; round < 2; ++round) {
+        for (int i = 0; i < 2; ++i) database->ask(session, BuryRow{RowId{ids[i]}, events[i], "X", "x"});
+        CHECK(database->rows() == Ids{2, 4});
+        database->requeue();
+        CHECK(database->dead_letters().empty());
+        ids[0] = 5 + 2 * round;
+        ids[1] = 6 + 2 * round;
+        CHECK(database->rows() == Ids{2, 4, ids[0], ids[1]});
+        for (int i = 0; i < 2; ++i) CHECK(database->event_of(RowId{ids[i]}) == events[i]);
+    }
+    const Reply all = database->ask(session, everything());
+    CHECK(all.ids() == Ids{2, 4, 7, 8});
+    CHECK(all.heads[2].lane == database->lane_of_key(2));
+    CHECK(database->ask(session, Probe{}).high == RowId{8});
+}
+
 TEST_CASE("conformance: a burial that names no event takes whatever has the id, and another event's takes nothing") {
     const auto database = with_rows(2);
     const auto session = database->connect(1);

@@ -30,6 +30,9 @@ public:
     void resume(std::string_view topic) override { model.resume(topic); }
     void set_rate(std::optional<std::uint64_t> rows_per_second) override { model.set_rate(rows_per_second); }
     void unblock(std::string_view topic, std::int32_t key) override;
+    void requeue() override {
+        model.requeue([](const sim::MessageRow&) { return true; });
+    }
     void open_reader() override { model.open_reader(); }
     void lock_messages(bool locked) override { model.lock_messages(locked); }
     void lock_lanes(LaneSet lanes) override { model.lock_lanes(lanes); }

@@ -221,6 +221,10 @@ void ServerDatabase::open_reader() {
     readers_.back()->execute("SELECT count(*) FROM outbox.message");
 }
 
+void ServerDatabase::requeue() {
+    operator_->execute("SELECT outbox.requeue(id) FROM (SELECT id FROM outbox.dead_letter ORDER BY id) AS letters");
+}
+
 void ServerDatabase::lock_messages(bool locked) {
     if (!locked) {
         locks_messages_->execute("COMMIT");

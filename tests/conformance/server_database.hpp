@@ -32,6 +32,7 @@ public:
     void resume(std::string_view topic) override;
     void set_rate(std::optional<std::uint64_t> rows_per_second) override;
     void unblock(std::string_view topic, std::int32_t key) override;
+    void requeue() override;
     void open_reader() override;
     void lock_messages(bool locked) override;
     void lock_lanes(LaneSet lanes) override;

@@ -21,6 +21,7 @@ struct Coverage {
     std::uint64_t duplicates = 0;
     std::uint64_t overtaken = 0;
     std::uint64_t buried = 0;
+    std::uint64_t requeued = 0;
     std::uint64_t blocked = 0;
     std::uint64_t lane_moves = 0;
     std::uint64_t processes = 0;
@@ -45,6 +46,7 @@ inline void Coverage::add(const Coverage& other) {
     duplicates += other.duplicates;
     overtaken += other.overtaken;
     buried += other.buried;
+    requeued += other.requeued;
     blocked += other.blocked;
     lane_moves += other.lane_moves;
     processes += other.processes;

@@ -32,6 +32,7 @@ public:
     void set_ordered(bool ordered) { ordered_ = ordered; }  // false: rows are claimed, and keep no order
     void deleted(std::uint64_t event);
     void buried(std::uint64_t event, const std::string& code);
+    void requeued(std::uint64_t event) { at(event).timeline = timeline_; }  // under an id that is drawn today
     void before_failover();
     void failed_over();
 

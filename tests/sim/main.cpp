@@ -64,6 +64,7 @@ void report(const Coverage& all, double seconds) {
     line("duplicates, excused", all.duplicates);
     line("overtaken, excused", all.overtaken);
     line("dead letters", all.buried);
+    line("requeued", all.requeued);
     line("keys blocked", all.blocked);
     line("lanes moved", all.lane_moves);
     line("processes", all.processes);

@@ -36,8 +36,9 @@ public:
     // ---- sessions ----
     SessionId connect(const WorkerName& worker);  // the first answer is SessionOpened
     // The relay loses the session. Of what it sent and was not executed yet, the first `reached` statements are with
-    // the server already, which does not know: they may still be executed, and nobody will get their answers. `noticed`:
-    // after these the server knows, and rolls back what is open; otherwise it waits for the rest of a transaction.
+    // the server already, which does not know: they may still be executed, and nobody will get their answers.
+    // `noticed`: after these the server knows, and rolls back what is open; otherwise it waits for the rest of a
+    // transaction.
     void cut(SessionId session, std::size_t reached = 0, bool noticed = true);
     bool connected(SessionId session) const { return sessions_.at(session).connected; }
     void send(SessionId session, const Action& action, const Topics& topics, Instant now);
@@ -79,6 +80,9 @@ public:
     void set_rate(std::optional<std::uint64_t> rows_per_second);
     void unblock(TopicName topic, std::string_view key);  // the key's text
     void unblock_all();
+    // The dead letters that `which` names become rows again, in the order they arrived, under ids of their own. Returns
+    // their events.
+    std::vector<std::uint64_t> requeue(const std::function<bool(const MessageRow&)>& which);
 
     // ---- the server ----
     void restart(std::int64_t ids_skipped =
@@ -152,7 +156,7 @@ private:
     };
     // How to take a commit back.
     struct Undo {
-        enum class Kind : std::uint8_t { statement, commit, prepare, commit_prepared, rollback_prepared };
+        enum class Kind : std::uint8_t { statement, commit, prepare, commit_prepared, rollback_prepared, requeue };
         Kind kind = Kind::statement;
         WriterId writer_id = 0;
         Writer writer{};
@@ -161,6 +165,7 @@ private:
         std::optional<Fleet> fleet{};
         std::optional<Operators> operators{};
         std::size_t dead_letters = 0;
+        std::vector<DeadLetter> letters{};  // with requeue: all, as they were
         std::int64_t highest_id = 0;
     };
 

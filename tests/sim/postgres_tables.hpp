@@ -38,7 +38,7 @@ struct MessageRow {
     std::uint32_t payload_bytes = 0;
     std::uint8_t lane = 0;
     bool long_key = false;
-    std::uint64_t place = 1;  // where it lies: another number after a rewrite of the table
+    std::uint64_t place = 1;                // where it lies: another number after a rewrite of the table
     std::optional<SessionId> claimed_by{};  // whose open claim has locked it
 };
 

@@ -208,6 +208,33 @@ void PostgresModel::unblock_all() {
     operators_.blocked_keys.clear();
 }
 
+std::vector<std::uint64_t> PostgresModel::requeue(const std::function<bool(const MessageRow&)>& which) {
+    Undo& undo = log(Undo::Kind::requeue);
+    undo.letters = std::exchange(dead_letters_, {});
+    ++commits_;
+    std::vector<std::uint64_t> events;
+    for (const DeadLetter& letter : undo.letters) {
+        if (!which(letter.row)) {
+            dead_letters_.push_back(letter);
+            continue;
+        }
+        MessageRow row = letter.row;
+        row.id = RowId{++last_id_};
+        if (row.key < 0) row.lane = lane_of({.key = row.key}, row.id);
+        messages_.insert(position(row.id), row);
+        undo.inserted.push_back(row.id);
+        EventHistory& event = history_[row.event];
+        event.row = row.id;
+        event.lane = row.lane;
+        event.state = EventHistory::State::committed;
+        event.commit = commits_;
+        event.committed_at = true_now_;
+        highest_id_ = std::max(highest_id_, row.id.value);
+        events.push_back(row.event);
+    }
+    return events;
+}
+
 // ---- the server ------------------------------------------------------------------------------------------------
 
 PostgresModel::Undo& PostgresModel::log(Undo::Kind kind) {
@@ -281,6 +308,14 @@ void PostgresModel::take_back(Undo undo) {
                 const auto row = position(id);
                 lose(*row, EventHistory::State::lost_by_failover);
                 messages_.erase(row);
+            }
+            break;
+        case Undo::Kind::requeue:
+            for (const RowId id : undo.inserted) messages_.erase(position(id));
+            dead_letters_ = std::move(undo.letters);
+            for (const DeadLetter& letter : dead_letters_) {
+                history_[letter.row.event].row = letter.row.id;
+                history_[letter.row.event].state = EventHistory::State::buried;
             }
             break;
         case Undo::Kind::prepare:

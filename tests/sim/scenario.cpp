@@ -44,7 +44,8 @@ constexpr std::array<std::string_view, fault_kinds> names{"cut_session",
                                                           "pause_topic",
                                                           "pause_all",
                                                           "change_rate",
-                                                          "unblock"};
+                                                          "unblock",
+                                                          "requeue"};
 
 // How a run is troubled: a few kinds at a time, so that what each does shows, and now and then all of them.
 std::vector<FaultKind> kinds_of(Random& random) {
@@ -209,7 +210,7 @@ Scenario scenario_of(std::uint64_t seed) {
     plan_writers(scenario, random);
     plan_faults(scenario, random);
     // Of its own randomness: what else a seed plans is the same in either mode.
-    if (Random(~seed ^ 0xc1a1).percent(10)) {
+    if (Random(~seed ^ 0xc1a1).percent(25)) {
         scenario.options.relay.claim = ClaimMode::rows;
         scenario.options.poison.policy = PoisonPolicy::dead_letter;  // the other one is refused with claims
     }

@@ -52,8 +52,9 @@ enum class FaultKind : std::uint8_t {
     pause_all,
     change_rate,
     unblock,
+    requeue,
 };
-inline constexpr std::size_t fault_kinds = static_cast<std::size_t>(FaultKind::unblock) + 1;
+inline constexpr std::size_t fault_kinds = static_cast<std::size_t>(FaultKind::requeue) + 1;
 std::string_view name_of(FaultKind kind);
 
 struct Fault {

@@ -84,9 +84,7 @@ public:
     // The rows it holds of these lanes may get into the log once more: somebody else will send them, too.
     void excuse(LaneSet lanes);
     std::uint32_t held_of(std::uint8_t lane) const { return relay_.window().held_of(lane); }
-    bool holds(std::uint64_t event) const {
-        return events_in_flight_.contains(event) || acknowledged_.contains(event);
-    }
+    bool holds(std::uint64_t event) const { return events_in_flight_.contains(event) || acknowledged_.contains(event); }
 
 private:
     void turn_at(Instant when);

@@ -76,6 +76,7 @@ private:
     void strike_kafka(const Fault& fault);
     void strike_processes(const Fault& fault);
     void operate(const Fault& fault);
+    void requeue();
     void cut_everybody();
     void stop_database(Duration lasts);
     void set_reachable(Process& process, bool reachable);
@@ -119,6 +120,7 @@ private:
     std::size_t blocked_seen_ = 0;
     std::array<std::uint64_t, fault_kinds> struck_{};
     std::uint64_t buried_ = 0;
+    std::uint64_t requeued_ = 0;
     std::uint64_t blocked_ = 0;
     bool calm_ = false;
     Duration clock_behind_{};

@@ -198,6 +198,7 @@ Coverage World::coverage() const {
     all.overtaken = ledger_.overtaken();
     all.unexcused = ledger_.excuses() == 0 ? 1 : 0;
     all.buried = buried_;
+    all.requeued = requeued_;
     all.blocked = blocked_;
     all.lane_moves = postgres_.owner_changes().size();
     all.processes = processes_.size();

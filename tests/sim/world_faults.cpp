@@ -213,10 +213,26 @@ void World::operate(const Fault& fault) {
             postgres_.set_rate(20 + fault.pick % 500);
             after([this] { postgres_.set_rate(std::nullopt); });
             break;
-        default:  // unblock
+        case FaultKind::unblock:
             if (fault.pick % 2 == 0) ledger_.cure();
             postgres_.unblock_all();
+            break;
+        default:  // requeue
+            if (fault.pick % 2 == 0) ledger_.cure();
+            requeue();
     }
+}
+
+// Dead letters, but for those of keys that a writer has locked: whoever requeues has to wait for them, too.
+void World::requeue() {
+    const auto free = [this](const MessageRow& row) {
+        return row.key < 0 || !key_locks_.contains({static_cast<std::uint32_t>(row.topic), row.key});
+    };
+    for (const std::uint64_t event : postgres_.requeue(free)) {
+        ledger_.requeued(event);
+        ++requeued_;
+    }
+    burials_seen_ = postgres_.dead_letters().size();
 }
 
 // What still lasted ends; somebody is there to do the work.
