@@ -248,13 +248,12 @@ bool Relay::may_relay() const {
 // Nothing is to be read as things are: some event will change that, not time.
 bool Relay::reading_stopped() const {
     const Circuit& circuit = cluster_.circuit();
-    return !guard_.learnt() || !control_.known() || control_.paused() || !fleet_.may_read() ||
+    return window_.isolating() || !guard_.learnt() || !control_.known() || control_.paused() || !fleet_.may_read() ||
            circuit.state() == Circuit::State::open || (circuit.state() == Circuit::State::half_open && moving() > 0);
 }
 
 std::optional<ReadRows> Relay::next_read(Instant now) {
-    if (now < read_again_at_ || now < limits_wait_ends_ || window_.isolating() || reading_stopped())
-        return std::nullopt;
+    if (now < read_again_at_ || now < limits_wait_ends_ || reading_stopped()) return std::nullopt;
     return reading_.next({fleet_.lanes, topics_, window_, mark_, pacing_, guard_, control_}, now);
 }
 

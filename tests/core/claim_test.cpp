@@ -324,6 +324,22 @@ TEST_CASE("the rows of a process's first claim are noted before they are claimed
     CHECK(world.problems() == "");
 }
 
+TEST_CASE("while the burial of a row that ends processes waits nothing is claimed, and nobody turns in vain") {
+    RelayWorld world(settings());
+    world.attempts = {{RowId{3}, RowId{3}, 1}, {RowId{3}, RowId{3}, 2}, {RowId{3}, RowId{3}, 3}};
+    world.insert_many(10);
+    world.refuse_deletes = SIZE_MAX;
+    world.start();
+    world.run_for(10s);
+    CHECK(world.claims == 0);
+    CHECK(world.wake_ups < 500);
+    world.refuse_deletes = 0;
+    world.run_for(10s);
+    CHECK(world.buried == std::vector{RowId{3}});
+    CHECK(world.problems() == "");
+    CHECK(world.drained_dry());
+}
+
 TEST_CASE("the operator's ceiling is shared by those who claim rows") {
     RelayWorld world(settings());
     world.living = 4;
