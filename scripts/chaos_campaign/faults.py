@@ -4,12 +4,11 @@ import time
 
 import psycopg2
 
-from chaos_campaign.scene import Clock
 from chaos_campaign.schedule import LEASE
+from harness.clock import Clock
 from harness.waiting import eventually
 
 STEPS = (-3600, -30, -5, 5, 30, 3600)  # of a clock, in seconds
-from harness.waiting import eventually
 
 
 def inject(scene, fault):

@@ -1,5 +1,4 @@
 """The real processes: two Postgres servers, three brokers, up to four relays, and a proxy between each pair of them."""
-import glob
 import json
 import os
 import pathlib
@@ -16,6 +15,7 @@ import psycopg2
 from chaos_campaign.load import SCHEMA, TOPIC
 from chaos_campaign.schedule import LEASE
 from chaos_campaign.watching import Reader
+from harness.clock import Clock
 from harness.consumer import Consumer
 from harness.fault_proxy import FaultProxy
 from harness.kafka import KafkaCluster
@@ -60,30 +60,6 @@ class Disk:
         if self.mounted:
             subprocess.run(["umount", "-l", str(self.directory)], capture_output=True, check=False)
             self.mounted = False
-
-
-class Clock:
-    """The wall clock of a process that was started with `environment`. Time that merely passes is not touched, as when
-    somebody sets the clock of a machine."""
-
-    library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None)
-
-    def __init__(self, path):
-        self._path = pathlib.Path(path)
-        self.step(0)
-
-    @property
-    def environment(self):
-        # jemalloc asks for the time before libfaketime can tell it: libc's malloc, and the operators that go with it,
-        # are found before its own.
-        return {"LD_PRELOAD": f"{self.library}:libstdc++.so.6:libc.so.6", "FAKETIME_TIMESTAMP_FILE": str(self._path),
-                "FAKETIME_CACHE_DURATION": "1", "DONT_FAKE_MONOTONIC": "1"}
-
-    def step(self, seconds):
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(f"{seconds:+d}\n")
-        fresh.chmod(0o644)
-        fresh.rename(self._path)
 
 
 class Databases:

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/clock_watch.hpp"
 #include "app/flusher.hpp"
 #include "app/published.hpp"
 #include "app/wakeups.hpp"
@@ -77,6 +78,7 @@ private:
     void open_producer(Instant now);
     void serve_producer(bool readable, Instant now);
     void look_at_secrets(Instant now);
+    void look_at_clock(Instant now);
     void lose_producer(Instant now);
     void retire_producer(Instant patience_until, Instant now);
     void finish_retiring(Instant now);
@@ -120,6 +122,9 @@ private:
     Instant producer_patience_until_{};  // dying: what was sent may still be acknowledged until then
     std::optional<SecretWatch> secrets_;
     Instant secrets_at_{};
+    ClockWatch clock_watch_;
+    Instant rouse_at_{};
+    Instant rouse_until_{};   // the wall clock was set back a moment ago
     bool connected_ = false;  // as the relay was told
     std::uint32_t producer_failures_ = 0;
     Instant producer_retry_at_{};

@@ -1,7 +1,9 @@
 // Worker's Kafka side: the producer's life, and what the relay is told of the cluster.
+#include <chrono>
 #include <utility>
 #include <vector>
 
+#include "app/boot_clock.hpp"
 #include "app/worker.hpp"
 #include "telemetry/log.hpp"
 
@@ -13,6 +15,8 @@ using namespace std::chrono_literals;
 
 constexpr Backoff producer_backoff{100ms, 5s};
 constexpr Duration secrets_interval = 1s;
+constexpr Duration rouse_for = 3s;
+constexpr Duration rouse_interval = 500ms;
 constexpr Duration limits_interval = 60s;
 constexpr Duration retire_patience = 5s;  // for what an outgoing producer has sent to be acknowledged
 constexpr Duration fatal_patience = 1s;   // the same where the producer has failed
@@ -36,6 +40,7 @@ void Worker::open_producer(Instant now) {
 }
 
 void Worker::serve_producer(bool readable, Instant now) {
+    look_at_clock(now);
     if (!producer_) {
         if (now < producer_retry_at_ || drain_requested_) return;
         open_producer(now);
@@ -130,6 +135,21 @@ void Worker::look_at_secrets(Instant now) {
                 : "the files with Kafka's credentials have changed: the producer is replaced",
         {{"worker", static_cast<std::int64_t>(index_)}});
     if (!renewed) retire_producer(now + retire_patience, now);
+}
+
+// A question gives librdkafka's main thread something to do, which ends its wait; it sees to the others. Asked again
+// for a while, as a thread may just have been about to wait until a time of before.
+void Worker::look_at_clock(Instant now) {
+    if (const auto by = clock_watch_.set_back(wall_now(), now)) {
+        rouse_at_ = now;
+        rouse_until_ = now + rouse_for;
+        log(LogLevel::warn, "clock_set_back",
+            "the wall clock was set back: librdkafka's threads are woken, which would wait for as much longer",
+            {{"worker", static_cast<std::int64_t>(index_)}, {"seconds", std::chrono::duration<double>(*by).count()}});
+    }
+    if (now >= rouse_until_ || now < rouse_at_) return;
+    rouse_at_ = now + rouse_interval;
+    limits_again_at_ = now;
 }
 
 void Worker::lose_producer(Instant now) {

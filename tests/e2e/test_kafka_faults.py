@@ -2,9 +2,11 @@
 producers back, reject a batch. Nothing is lost or dead-lettered for it, and first occurrences stay in order."""
 import os
 import random
+import time
 
 import pytest
 
+from harness.clock import Clock
 from harness.outage import deleted, delivered, finish
 from harness.verifier import assert_nothing_lost, assert_once_in_order
 from harness.waiting import eventually
@@ -168,3 +170,28 @@ def test_what_brokers_take_is_known_of_each_topic_also_beside_one_that_is_missin
     for name in small:
         assert_once_in_order([row for row in rows if row.topic == name], consumer.read(name))
     assert one.stop() == 0
+
+
+# librdkafka's threads wait until times of the wall clock (its issue 2145): set back, they would sleep for as long as
+# that. libfaketime leaves the times they wait until as they are, so that waits which begin while the clock is ahead are
+# what they are on a machine whose clock is set back meanwhile.
+@pytest.mark.skipif(not Clock.library, reason="libfaketime is not installed")
+def test_a_clock_set_back_while_no_broker_is_reachable_keeps_nobody_asleep(relay, kafka, database, topic, consumer, tmp_path):
+    clock = Clock(tmp_path / "clock")
+    one = relay(bootstrap=kafka.proxied).start(environment=clock.environment).wait_ready()
+
+    def write(rows):
+        database.execute("INSERT INTO outbox.message (topic, key, payload) SELECT %s, n::text, 'x'"
+                         " FROM generate_series(1, %s) AS n", (topic, rows))
+
+    write(10)
+    delivered(one, 10)
+    kafka.proxy.refuse()
+    waits_for_kafka(one)
+    clock.step(3600)
+    eventually(lambda: one.metric("outbox_backlog_sample_timestamp_seconds") > time.time() + 3000, what="it has the time")
+    clock.step(0)
+    eventually(lambda: one.log(event="clock_set_back"), what="the relay has seen it")
+    kafka.proxy.accept()
+    write(10)
+    delivered(one, 10, timeout=20)
