@@ -15,6 +15,7 @@ using namespace std::chrono_literals;
 
 constexpr Backoff producer_backoff{100ms, 5s};
 constexpr Duration secrets_interval = 1s;
+constexpr Duration look_length_max = 50ms;  // at both clocks: a process that is stopped in between sees no step
 constexpr Duration rouse_for = 3s;
 constexpr Duration rouse_interval = 500ms;
 constexpr Duration limits_interval = 60s;
@@ -140,7 +141,9 @@ void Worker::look_at_secrets(Instant now) {
 // A question gives librdkafka's main thread something to do, which ends its wait; it sees to the others. Asked again
 // for a while, as a thread may just have been about to wait until a time of before.
 void Worker::look_at_clock(Instant now) {
-    if (const auto by = clock_watch_.set_back(wall_now(), now)) {
+    const WallTime wall = wall_now();
+    if (boot_now() - now > look_length_max) return;
+    if (const auto by = clock_watch_.set_back(wall, now)) {
         rouse_at_ = now;
         rouse_until_ = now + rouse_for;
         log(LogLevel::warn, "clock_set_back",
