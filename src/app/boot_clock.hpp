@@ -14,7 +14,8 @@ inline Instant boot_now() {
     return Instant(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
 }
 
-// Wall time, for people, for Prometheus and for records' timestamps only: it decides nothing.
+// Wall time, for people, for Prometheus, for records' timestamps, and to notice that it was set back: it decides
+// nothing.
 inline double unix_now() {
     timespec now{};
     clock_gettime(CLOCK_REALTIME, &now);

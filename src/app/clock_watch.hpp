@@ -12,8 +12,7 @@ namespace outbox {
 class ClockWatch {
 public:
     // By how much since the last look, if it was more than a clock that is merely slewed can lose meanwhile.
-    template <class WallTime>
-    std::optional<Duration> set_back(WallTime wall, Instant boot) {
+    std::optional<Duration> set_back(std::chrono::sys_time<std::chrono::milliseconds> wall, Instant boot) {
         const Duration ahead = wall.time_since_epoch() - boot.time_since_epoch();
         const Duration lost = ahead_.value_or(ahead) - ahead;
         ahead_ = ahead;

@@ -9,12 +9,6 @@ namespace {
 
 using Ids = std::vector<std::int64_t>;
 
-std::unique_ptr<Database> with_rows(int count) {
-    auto database = open_database();
-    for (int i = 0; i < count; ++i) database->insert({.key = i});
-    return database;
-}
-
 ReadRows claim(std::uint32_t limit = 10'000) {
     ReadRows read = everything();
     read.claim = true;

@@ -113,7 +113,14 @@ public:
 // The one this executable is about.
 std::unique_ptr<Database> open_database();
 
-// ---- actions that cases need again and again -------------------------------------------------------------------
+// ---- what cases need again and again ---------------------------------------------------------------------------
+
+// Rows 1 to `count`, of keys 0, 1, 2, …
+inline std::unique_ptr<Database> with_rows(int count) {
+    auto database = open_database();
+    for (int i = 0; i < count; ++i) database->insert({.key = i});
+    return database;
+}
 
 inline ReadRows everything() {
     ReadRows read;

@@ -12,12 +12,6 @@ namespace {
 
 using Ids = std::vector<std::int64_t>;
 
-std::unique_ptr<Database> with_rows(int count) {
-    auto database = open_database();
-    for (int i = 0; i < count; ++i) database->insert({.key = i});
-    return database;
-}
-
 Reply remove(Database& database, Database::Session session, const std::vector<RowId>& ids,
              const std::vector<EventId>& events = {}) {
     return database.ask(session, DeleteRows{ids, events});

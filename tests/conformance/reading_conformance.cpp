@@ -13,15 +13,6 @@ namespace {
 
 using Ids = std::vector<std::int64_t>;
 
-// Rows 1 to `count`, of keys 0, 1, 2, …
-std::unique_ptr<Database> with_rows(int count) {
-    auto database = open_database();
-    const auto writer = database->begin();
-    for (int i = 0; i < count; ++i) database->insert(writer, {.key = i});
-    database->commit(writer);
-    return database;
-}
-
 }  // namespace
 
 TEST_CASE("conformance: a read brings rows in the order of ids, from after one to another, and not more than asked") {
